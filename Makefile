@@ -1,0 +1,39 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test browser check bench format clean
+
+demo: .venv/core ## the main job: 250 units x 3 runs against the simulated provider
+	$(BIN)/python -m llmlab
+
+test: .venv/dev ## everything but the browser
+	$(BIN)/python -m pytest -q -m "not browser"
+
+browser: .venv/dev ## JupyterLab in a real browser (Debian: apt-get install chromium fonts-dejavu-core)
+	$(BIN)/python -m pytest -q -m browser
+
+check: .venv/dev ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+bench: .venv/dev ## benchmarks, interleaved on one local server
+	$(BIN)/python -m tests.benchmarks
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/core: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmlab needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,agreement]'
+	touch $@
+
+clean:
+	rm -rf .venv llmlab-demo

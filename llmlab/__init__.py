@@ -1,0 +1,41 @@
+"""Notebook-first LLM experiments: strict rate limits, every attempt kept, nothing lost."""
+
+from llmlab import charts, errors, simulate
+from llmlab.errors import ExperimentStopped, InputError, JournalError, LlmlabError
+from llmlab.experiment import (
+    Experiment,
+    last_results,
+    load_results,
+    run_experiment,
+    run_experiment_sync,
+    start_experiment,
+)
+from llmlab.limits import Grant, RateLimiter, RateLimiterRegistry
+from llmlab.records import PredictionCategoryTokens, TokenUsageAttempt
+from llmlab.results import Results
+from llmlab.retry import RetryPolicy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Experiment",
+    "ExperimentStopped",
+    "Grant",
+    "InputError",
+    "JournalError",
+    "LlmlabError",
+    "PredictionCategoryTokens",
+    "RateLimiter",
+    "RateLimiterRegistry",
+    "Results",
+    "RetryPolicy",
+    "TokenUsageAttempt",
+    "charts",
+    "errors",
+    "last_results",
+    "load_results",
+    "run_experiment",
+    "run_experiment_sync",
+    "simulate",
+    "start_experiment",
+]

@@ -1,0 +1,96 @@
+"""`python -m llmlab`: the main job on example tickets and a simulated provider, or on your own file and endpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+import llmlab as ll
+
+TICKETS = Path(__file__).parent.parent / "data" / "tickets.csv"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one experiment from the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except (ll.LlmlabError, FileNotFoundError) as error:
+        print(f"llmlab: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m llmlab", description=__doc__)
+    parser.add_argument("--units", type=Path, help="a CSV file, one unit per row (default: 250 example tickets)")
+    parser.add_argument("--text-column", default="text", help="the column to ask about (default: text)")
+    parser.add_argument("--categories", help="the labels, separated by commas (default: free text)")
+    parser.add_argument("--prompt", default="Which category fits this message?", help="put before the text")
+    parser.add_argument("--model", default="openai/gpt-4o-mini")
+    parser.add_argument("--base-url", help="an OpenAI-compatible endpoint; the key comes from the environment")
+    parser.add_argument("--runs", type=int, default=3, help="how often each unit is asked (default: 3)")
+    parser.add_argument("--requests-per-minute", type=float, default=60.0, help="your key's limit (default: 60)")
+    parser.add_argument("--journal", type=Path, help="an SQLite file; run again to go on where it ended")
+    parser.add_argument("--out", type=Path, default=Path("llmlab-demo"), help="folder for frames and charts")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    simulated = options.units is None and options.base_url is None
+    units = pd.read_csv(options.units or TICKETS)
+    if options.text_column not in units.columns:
+        raise ll.InputError(
+            f"--text-column {options.text_column!r} is no column of the file: {', '.join(units.columns)}."
+        )
+    if options.categories:
+        categories = [label.strip() for label in options.categories.split(",")]
+    else:
+        categories = sorted(units["gold"].unique()) if options.units is None else None
+    settings = {
+        "model": options.model,
+        "categories": categories,
+        "runs": options.runs,
+        "journal": options.journal,
+        "progress": "text",
+    }
+    if simulated:
+        print(
+            f"Simulated provider, no real model, 40 requests per second allowed: {len(units)} units × {options.runs} runs."
+        )
+        settings["client"] = ll.simulate.client(
+            latency_s=0.4, jitter_s=0.3, limit=200, period_s=5.0, malformed_rate=0.03, error_rate=0.02, seed=1
+        )
+        settings["limiter"] = ll.RateLimiter(200, period_s=5.0, margin_s=0.1)
+        settings["retry"] = ll.RetryPolicy.exponential(base_s=0.5, longest_s=5.0)
+    else:
+        settings |= {"base_url": options.base_url, "requests_per_minute": options.requests_per_minute}
+    prompt = f"{options.prompt}\n\n{{{options.text_column}}}"
+    results = ll.run_experiment_sync(units, prompt, **settings)
+    print(f"\n{results}\n")
+    if simulated:
+        counted = settings["client"].counts().total_tokens
+        ours = int(results.attempts["total_tokens"].sum())
+        print(f"Tokens counted by the provider: {counted:,}; in results.attempts: {ours:,}.")
+    _write(results, options.out)
+    return 0 if results.stopped is None else 1
+
+
+def _write(results: ll.Results, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    results.predictions.to_csv(folder / "predictions.csv", index=False)
+    results.attempts.to_csv(folder / "attempts.csv", index=False)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    for name in ("throttle_rate", "wait_time", "token_costs"):
+        axes = getattr(ll.charts, name)(results)
+        axes.figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight")
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    print(f"Written to {folder.resolve()}: {names}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""One trial → one `Reply`: the only module that talks to the openai package.
+
+The SDK's own retries are off, its redirects too, and its parsing is passed by: it gives the raw response, so that body,
+headers and tokens are there whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from llmlab import errors
+from llmlab.diagnosis import explain, one_line
+from llmlab.errors import AttemptError, InputError
+from llmlab.records import Reply
+from llmlab.wire import prompt_tokens, read_reply
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENROUTER_URL = "https://openrouter.ai/api/v1"
+MOST_HOPS = 3
+_FIXED = {"stream", "stream_options", "model", "messages"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to send, and with which key.
+
+    Attributes
+    ----------
+    base_url : str
+        Ends without `/chat/completions`.
+    api_key : str
+        Not in the repr.
+    client : AsyncOpenAI or None
+        The user's own client, used as it is but for its retries.
+    simulated : bool
+        Whether no real model is behind it.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    client: AsyncOpenAI | None = field(default=None, repr=False)
+    simulated: bool = False
+
+
+def resolve(base_url: str | None = None, api_key: str | None = None, client: object = None) -> Endpoint:
+    """The endpoint meant by these arguments and the environment.
+
+    A key found in the environment for one host is never sent to another.
+
+    Parameters
+    ----------
+    base_url : str, optional
+        Default: OpenRouter if `OPENROUTER_API_KEY` is set, else `OPENAI_BASE_URL` or OpenAI.
+    api_key : str, optional
+    client : AsyncOpenAI or object with `base_url` and `api_key`, optional
+        For example `llmlab.simulate.client(...)`.
+
+    Raises
+    ------
+    InputError
+        No key, a key that cannot be a header, a URL that cannot be called. The key is not shown.
+    """
+    if client is not None:
+        if base_url is not None or api_key is not None:
+            raise InputError("Give either client= or base_url=/api_key=, not both: the client has its own.")
+        url, key = getattr(client, "base_url", None), getattr(client, "api_key", None)
+        if url is None or not isinstance(key, str):
+            raise InputError(
+                f"client= takes an openai.AsyncOpenAI or llmlab.simulate.client(...), not {type(client).__name__}."
+            )
+        if not hasattr(client, "with_options"):
+            simulated = bool(getattr(client, "simulated", False))
+            return Endpoint(_checked_url(str(url)), _checked_key(key, "client.api_key"), simulated=simulated)
+        from openai import AsyncOpenAI
+
+        if not isinstance(client, AsyncOpenAI):
+            raise InputError("client= needs the asynchronous client: openai.AsyncOpenAI(...), not OpenAI(...).")
+        return Endpoint(str(url).rstrip("/"), key, client)
+    names = ("OPENROUTER_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+    env = {name: os.environ.get(name, "").strip() for name in names}
+    openai_url = env["OPENAI_BASE_URL"] or OPENAI_URL
+    if base_url is None:
+        routed = bool(env["OPENROUTER_API_KEY"]) if api_key is None else api_key.strip().startswith("sk-or-")
+        base_url = OPENROUTER_URL if routed else openai_url
+    base_url = _checked_url(base_url)
+    if api_key is not None:
+        return Endpoint(base_url, _checked_key(api_key, "api_key"))
+    host = urlsplit(base_url).hostname
+    for name, owner in (("OPENROUTER_API_KEY", OPENROUTER_URL), ("OPENAI_API_KEY", openai_url)):
+        if env[name] and host == urlsplit(owner).hostname:
+            return Endpoint(base_url, _checked_key(env[name], name))
+    found = [name for name in ("OPENROUTER_API_KEY", "OPENAI_API_KEY") if env[name]]
+    seen = f"{' and '.join(found)} belongs to another host and is not sent there." if found else (
+        "OPENROUTER_API_KEY and OPENAI_API_KEY are not set."
+    )  # fmt: skip
+    raise InputError(
+        f"No API key for {base_url}: {seen} Set one, or pass api_key=... "
+        "(any text for a server that needs none), or try without: client=llmlab.simulate.client()."
+    )
+
+
+def _checked_key(key: str, source: str) -> str:
+    key = key.strip()
+    if not key:
+        raise InputError(f"{source} is empty.")
+    for place, character in enumerate(key, 1):
+        if not (32 < ord(character) < 127):
+            what = "a line break" if character in "\r\n" else "not a printable ASCII character"
+            raise InputError(f"{source} cannot be a key: character {place} of {len(key)} is {what}.")
+    return key
+
+
+def _checked_url(url: str) -> str:
+    url = url.strip().rstrip("/").removesuffix("/chat/completions").rstrip("/")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InputError(f"base_url {url!r} cannot be read: {error}.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        hint = f" Did you mean https://{url.split('://')[-1]}?" if url else ""
+        raise InputError(f"base_url must begin with https:// (or http://) and name a host, not {url!r}.{hint}")
+    if port == 0:
+        raise InputError(f"base_url {url!r} has no usable port.")
+    return url
+
+
+def checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's further parameters of the request, `extra_body` folded in; refused where llmlab decides itself."""
+    body = dict(request)
+    wrong = sorted(_FIXED & body.keys())
+    if wrong:
+        raise InputError(f"{', '.join(wrong)} cannot be passed on: llmlab sets it, or needs whole answers.")
+    body |= body.pop("extra_body", None) or {}
+    for name in [name for name, value in body.items() if value is None]:
+        del body[name]
+    try:
+        sent = {name: value for name, value in body.items() if name not in ("extra_headers", "extra_query")}
+        json.dumps(sent, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"These parameters cannot be sent as JSON: {error}.") from None
+    return body
+
+
+class ChatClient:
+    """A connection pool to one endpoint, for one event loop.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    timeout_s : float
+        Deadline of one attempt in seconds, from sending to the last byte.
+    connections : int
+        Most connections at a time.
+    learn : bool
+        Whether replies carry the provider's limits.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float, connections: int, learn: bool = False) -> None:
+        import httpx2
+        import openai
+
+        # A simulated key is an ordinary word; a real one is taken out of whatever comes back.
+        self._key = "" if endpoint.simulated else endpoint.api_key
+        self._own = endpoint.client is None
+        self._timeout_s = timeout_s
+        self._learn = learn
+        self._raw = httpx2.Response
+        self._status_error = openai.APIStatusError
+        # Only the deadline below ends a call: shorter ones fire when the loop is busy, without any fault.
+        timeout = httpx2.Timeout(None, connect=timeout_s * 0.9)
+        if endpoint.client is not None:
+            self._sdk = endpoint.client.with_options(max_retries=0)
+            self._options: dict[str, Any] = {"follow_redirects": False}
+        else:
+            limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+            try:
+                self._sdk = openai.AsyncOpenAI(
+                    base_url=endpoint.base_url,
+                    api_key=endpoint.api_key,
+                    max_retries=0,
+                    timeout=timeout,
+                    http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False),
+                )
+            except FileNotFoundError as error:
+                names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+                raise InputError(
+                    f"{' or '.join(names) or 'A certificate file'} names a file that is missing."
+                ) from error
+            except (ImportError, ValueError, UnicodeError) as error:
+                # Proxies, custom headers and the like come from the environment.
+                raise InputError(f"The connection cannot be set up: {one_line(str(error), self._key)}") from None
+            if urlsplit(endpoint.base_url).hostname != urlsplit(OPENAI_URL).hostname:
+                self._sdk.organization = self._sdk.project = None
+            self._options = {}
+
+    async def close(self) -> None:
+        """Close the connections that are ours."""
+        if self._own:
+            await self._sdk.close()
+
+    async def send(self, body: dict[str, Any]) -> Reply:
+        """Send one request and read its answer; every failure is a `Reply` with an error.
+
+        Parameters
+        ----------
+        body : dict
+            The request as JSON; `extra_headers` and `extra_query` are taken out of it.
+
+        Raises
+        ------
+        asyncio.CancelledError
+            Only that.
+        """
+        options = self._options
+        if "extra_headers" in body or "extra_query" in body:
+            body = dict(body)
+            options = options | {"headers": body.pop("extra_headers", None), "params": body.pop("extra_query", None)}
+            options = {name: value for name, value in options.items() if value is not None}
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return _checked_length(body, await self._exchange(body, options))
+        except TimeoutError:
+            error: AttemptError = errors.TimeoutError(
+                f"no complete answer within {self._timeout_s:g} s; it may be billed"
+            )
+            error.may_be_billed = True
+        except Exception as raised:
+            # Whatever the SDK, its transport or the decoder raises is one attempt's row.
+            error = explain(raised, self._key)
+        return Reply(error=error)
+
+    async def _exchange(self, body: dict[str, Any], options: dict[str, Any]) -> Reply:
+        path = "/chat/completions"
+        content = encode(body) if self._own else None
+        response = await self._post(path, body, content, options)
+        for _ in range(MOST_HOPS):
+            here = str(response.request.url)
+            target = urljoin(here, response.headers.get("location", here))
+            # Only to the same server: the key goes nowhere else.
+            if response.status_code not in (307, 308) or urlsplit(target)[:2] != urlsplit(here)[:2]:
+                break
+            response = await self._post(target, body, content, options)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return read_reply(response.status_code, headers, response.content, key=self._key, learn=self._learn)
+
+    async def _post(self, path: str, body: dict[str, Any], content: bytes | None, options: Any) -> httpx2.Response:
+        try:
+            if content is not None:
+                return await self._sdk.post(path, cast_to=self._raw, content=content, options=options)
+            return await self._sdk.post(path, cast_to=self._raw, body=body, options=options)
+        except self._status_error as error:
+            return error.response
+
+
+def _checked_length(body: dict[str, Any], reply: Reply) -> Reply:
+    """Note when the server counted far fewer tokens than the prompt has: it may have cut it in silence."""
+    counted = reply.usage.prompt_tokens
+    if counted is not None and counted < prompt_tokens(body) / 4:
+        return replace(reply, notes=(*reply.notes, "few prompt_tokens: was the prompt cut?"))
+    return reply
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    """The request as bytes; lone surrogates, which no JSON reader takes, become U+FFFD."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

@@ -1,0 +1,449 @@
+"""One run of an experiment: every trial waits for a slot and a grant and is asked, until all have ended.
+
+    Trial ─slot, limiter→ Grant ─send→ Reply ─tokens→ ─parse→ value ─record→ TokenUsageAttempt → journal, tally, table
+
+A slot is a task: at most `max_concurrent` live at a time, each for one attempt. A trial that waits for its next attempt
+stands in a heap and holds none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmlab.client import ChatClient, Endpoint
+from llmlab.errors import (
+    AttemptError,
+    CancelledError,
+    JournalError,
+    ParseError,
+    RateLimitError,
+    TrialError,
+)
+from llmlab.journal import Journal
+from llmlab.limits import Grant, RateLimiter
+from llmlab.parsing import Parser
+from llmlab.pricing import Budget, PriceList, TokenEstimate
+from llmlab.progress import Silent, Tally, View, make_view
+from llmlab.records import Reply, TokenUsageAttempt, Trial
+from llmlab.results import AttemptTable, Outcomes
+from llmlab.retry import SAME_ERRORS_STOP, RetryPolicy
+from llmlab.units import Messages, Plan
+
+FIRST_CONNECTIONS = 8
+RAMP_S = 0.05
+SHOW_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything decided before the first request."""
+
+    plan: Plan
+    messages: Messages
+    parser: Parser
+    endpoint: Endpoint
+    limiter: RateLimiter
+    policy: RetryPolicy
+    prices: PriceList
+    body: dict[str, Any]
+    max_concurrent: int
+    max_cost_usd: float | None
+    timeout_s: float
+    grace_s: float
+    progress: bool | str
+    description: dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """One trial on its way, and what its attempts in this run have come to."""
+
+    trial: Trial
+    before: int
+    since: float
+    tried: int = 0
+    unpaid: int = 0
+    billed: int = 0
+    unread: int = 0
+    queue_s: float = 0.0
+    started_at: float = 0.0
+    latency_s: float = 0.0
+
+
+class Run:
+    """Asks the trials at `positions` once through; what is already in `table` and `outcomes` stays.
+
+    Attributes
+    ----------
+    table : AttemptTable
+        Every attempt so far.
+    outcomes : Outcomes
+        What became of the trials.
+    tally : Tally
+        Where it stands.
+    stopped : str or None
+        Why it ended early.
+    bug : Exception or None
+        What the user's own code raised.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        positions: Iterable[int] | None,
+        trials: int,
+        table: AttemptTable,
+        outcomes: Outcomes,
+        journal: Journal | None = None,
+    ) -> None:
+        self._setup = setup
+        self._fresh: Iterator[Trial] = setup.plan.trials(positions)
+        self._journal = journal
+        self.table, self.outcomes = table, outcomes
+        self.tally = Tally(trials)
+        self.stopped: str | None = None
+        self.bug: Exception | None = None
+        self._before = Counter(table.position)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_line: set[asyncio.Task[None]] = set()
+        self._ready: deque[_Asked] = deque()
+        self._later: list[tuple[float, int, _Asked]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._order = itertools.count()
+        self._allowed = min(FIRST_CONNECTIONS, setup.max_concurrent)
+        self._answered = 0
+        self._same = ("", 0)
+        self._estimate = TokenEstimate()
+        self._budget = Budget(setup.max_cost_usd)
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Send nothing more, give what is in flight `grace_s`, and end. From any thread."""
+        loop = self._loop
+        if loop is None:
+            self.stopped = self.stopped or reason
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._stop, reason, self._setup.grace_s)
+
+    async def go(self) -> None:
+        """Ask every trial; returns when all have ended or the run is stopped."""
+        setup = self._setup
+        loop = self._loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        self._client = ChatClient(
+            setup.endpoint, timeout_s=setup.timeout_s, connections=setup.max_concurrent, learn=setup.limiter.auto
+        )
+        self._view: View = make_view(setup.progress, self.tally, self.stop)
+        self._began = self.tally.started = time.monotonic()
+        ticker = loop.create_task(self._show_now_and_then())
+        try:
+            self._widen()
+            await self._over
+        except asyncio.CancelledError:
+            self.stopped = self.stopped or "cancelled"
+            raise
+        finally:
+            self.stopped = self.stopped or (None if self._over.done() else "ended early")
+            ticker.cancel()
+            self._leave()
+            if self._timer is not None:
+                self._timer.cancel()
+            await asyncio.gather(ticker, *self._tasks, return_exceptions=True)
+            await self._client.close()
+            if self._journal is not None:
+                await self._journal.close()
+            if self.stopped is not None:
+                self.stopped = self._how_to_go_on(self.stopped)
+            self._show(last=True)
+
+    # slots
+
+    def _widen(self) -> None:
+        """Let more requests out, doubling: a thousand connections at once would storm the server and the loop."""
+        self._fill()
+        if self._allowed < self._setup.max_concurrent and not self._over.done():
+            self._allowed = min(2 * self._allowed, self._setup.max_concurrent)
+            self._loop.call_later(RAMP_S, self._widen)  # type: ignore[union-attr]
+
+    def _fill(self) -> None:
+        """Give free slots to the trials that wait, retries first."""
+        while self.stopped is None and len(self._tasks) < self._allowed:
+            asked = self._ready.popleft() if self._ready else self._next_fresh()
+            if asked is None:
+                break
+            task = self._loop.create_task(self._attempt(asked))  # type: ignore[union-attr]
+            self._tasks.add(task)
+            task.add_done_callback(self._slot_is_free)
+        idle = self.stopped is not None or not (self._later or self._ready)
+        if not self._tasks and idle and not self._over.done():
+            self._over.set_result(None)
+
+    def _next_fresh(self) -> _Asked | None:
+        trial = next(self._fresh, None)
+        return None if trial is None else _Asked(trial, self._before.get(trial.position, 0), self._began)
+
+    def _slot_is_free(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        bug = None if task.cancelled() else task.exception()
+        if bug is not None:
+            self.bug = self.bug or (bug if isinstance(bug, Exception) else RuntimeError(repr(bug)))
+            self._stop(f"an error in your code: {type(bug).__name__}: {bug}", self._setup.grace_s)
+        self._fill()
+
+    # one attempt
+
+    async def _attempt(self, asked: _Asked) -> None:
+        """Grant, call, tokens, parse, record; and what follows."""
+        if self.stopped is not None:
+            return
+        setup, tally, trial = self._setup, self.tally, asked.trial
+        asked.queue_s = time.monotonic() - asked.since
+        asked.tried += 1
+        answered_before = self._answered
+        try:
+            messages = setup.messages.render(setup.plan.unit_of(trial.position))
+            body = setup.body | {"model": trial.model, "messages": messages}
+            worst_usd = await self._put_aside(trial.model, body)
+            grant = await self._wait_in_line(trial.model, body, worst_usd)
+        except TrialError as error:
+            self.outcomes.fail(trial.position, error)
+            tally.finish(ok=False)
+            return
+        reply = await self._call(asked, body, grant)
+        error, value, bug = reply.error, None, None
+        if error is None:
+            self._answered += 1
+            try:
+                parsed = setup.parser.parse(reply.content, reply.finish_reason)
+                value = parsed.value
+                if parsed.notes:
+                    reply = replace(reply, notes=reply.notes + parsed.notes)
+            except ParseError as unread:
+                error = unread
+            except Exception as raised:
+                bug, error = raised, ParseError(f"{type(raised).__name__}: {raised}")
+        if isinstance(error, RateLimitError):
+            grant.refused(error.retry_after_s)
+            asked.unpaid += self._answered > answered_before
+        else:
+            grant.answered(reply.usage.total_tokens)
+            setup.limiter.learn(reply.feedback)
+        retry_in_s = None if error is None or bug is not None else self._what_follows(asked, error)
+        attempt = self._record(asked, reply, error, retry_in_s, grant)
+        self._settle(attempt, worst_usd)
+        if self._journal is not None:
+            await self._keep(attempt, value)
+        if error is None:
+            self.outcomes.succeed(trial.position, value)
+        else:
+            self.outcomes.values.pop(trial.position, None)
+        if retry_in_s is None or self.stopped is not None:
+            tally.finish(ok=error is None)
+        else:
+            self._ask_again(asked, retry_in_s)
+        if bug is not None:
+            raise bug
+
+    async def _put_aside(self, model: str, body: dict[str, Any]) -> float:
+        """US dollars reserved for the worst case; stops the run if the cap leaves no room."""
+        setup = self._setup
+        if setup.max_cost_usd is None:
+            return 0.0
+        worst_usd = setup.prices.estimate_usd(model, *self._estimate.worst(model, body)) or 0.0
+        if not await self._budget.reserve(worst_usd):
+            self._stop(
+                f"max_cost_usd={setup.max_cost_usd:g} allows no further call: ${self._budget.spent_usd:,.4f} spent, "
+                f"and one more may cost ${worst_usd:,.4f}",
+                None,
+            )
+            raise asyncio.CancelledError
+        return worst_usd
+
+    async def _wait_in_line(self, model: str, body: dict[str, Any], worst_usd: float) -> Grant:
+        limiter, task = self._setup.limiter, asyncio.current_task()
+        assert task is not None
+        self.tally.waiting += 1
+        self._in_line.add(task)
+        try:
+            most = limiter.tokens
+            return await limiter.acquire(0 if most is None else self._estimate.reserve(model, body, most))
+        except BaseException:
+            self._budget.settle(worst_usd, 0.0)
+            raise
+        finally:
+            self.tally.waiting -= 1
+            self._in_line.discard(task)
+
+    async def _call(self, asked: _Asked, body: dict[str, Any], grant: Grant) -> Reply:
+        asked.started_at, start = time.time(), time.perf_counter()
+        self.tally.in_flight += 1
+        try:
+            return await self._client.send(body)
+        except asyncio.CancelledError:
+            asked.latency_s = time.perf_counter() - start
+            error = CancelledError("the run ended before the answer came; it may be billed")
+            attempt = self._record(asked, Reply(error=error), error, None, grant)
+            if self._journal is not None:
+                self._journal.put(attempt, None)
+            self.outcomes.values.pop(asked.trial.position, None)
+            self.tally.finish(ok=False)
+            raise
+        finally:
+            asked.latency_s = time.perf_counter() - start
+            self.tally.in_flight -= 1
+
+    def _what_follows(self, asked: _Asked, error: AttemptError) -> float | None:
+        """Seconds until this trial is asked again, or `None`; may stop the run."""
+        asked.billed += error.may_be_billed
+        asked.unread += isinstance(error, ParseError)
+        decision = self._setup.policy.decide(
+            error, asked.tried, unpaid=asked.unpaid, billed=asked.billed, unread=asked.unread
+        )
+        if decision.stop is not None:
+            self._stop(str(decision.stop), None)
+        elif decision.retry_in_s is None:
+            self._watch_for_the_same(error)
+        return decision.retry_in_s if self.stopped is None else None
+
+    def _record(
+        self,
+        asked: _Asked,
+        reply: Reply,
+        error: AttemptError | None,
+        retry_in_s: float | None,
+        grant: Grant,
+    ) -> TokenUsageAttempt:
+        attempt = TokenUsageAttempt(
+            trial=asked.trial,
+            attempt=asked.before + asked.tried,
+            status="ok" if error is None else "parse_error" if isinstance(error, ParseError) else "call_error",
+            error_type=None if error is None else type(error).__name__,
+            error=None if error is None else str(error),
+            started_at=asked.started_at,
+            queue_s=asked.queue_s,
+            wait_s=grant.waited_s,
+            latency_s=asked.latency_s,
+            retry_in_s=retry_in_s,
+            throttled=grant.throttled,
+            usage=reply.usage,
+            cost_usd=self._setup.prices.cost_usd(asked.trial.model, reply.usage),
+            finish_reason=reply.finish_reason,
+            model_returned=reply.model_returned,
+            request_id=reply.request_id,
+            http_status=reply.http_status,
+            content=reply.content,
+            notes=reply.notes,
+        )
+        self.table.append(attempt)
+        self.tally.record(attempt)
+        return attempt
+
+    def _settle(self, attempt: TokenUsageAttempt, worst_usd: float) -> None:
+        self._estimate.learn(attempt.trial.model, attempt.usage)
+        if self._setup.max_cost_usd is not None:
+            billed = attempt.http_status is None or attempt.http_status == 200
+            cost = attempt.cost_usd if attempt.cost_usd is not None else worst_usd * billed
+            self._budget.settle(worst_usd, cost)
+
+    async def _keep(self, attempt: TokenUsageAttempt, value: object) -> None:
+        try:
+            await self._journal.put(attempt, value)  # type: ignore[union-attr]
+        except JournalError as error:
+            self._stop(f"{error}; what was answered is here in memory", None)
+
+    # again, or not
+
+    def _ask_again(self, asked: _Asked, in_s: float) -> None:
+        """Queue the trial anew; while it waits it holds no slot."""
+        asked.since = time.monotonic() + in_s
+        if in_s <= 0:
+            self._ready.append(asked)
+            return
+        self.tally.retrying += 1
+        heapq.heappush(self._later, (asked.since, next(self._order), asked))
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._later:
+            wait = max(0.0, self._later[0][0] - time.monotonic())
+            self._timer = self._loop.call_later(wait, self._retries_are_due)  # type: ignore[union-attr]
+
+    def _retries_are_due(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            self.tally.retrying -= 1
+            self._ready.append(heapq.heappop(self._later)[2])
+        self._set_timer()
+        self._fill()
+
+    def _watch_for_the_same(self, error: AttemptError) -> None:
+        """The same permanent error on the first trials will be the same on all."""
+        if self._answered or not isinstance(error, TrialError):
+            return
+        what, times = self._same
+        now = f"{type(error).__name__}: {error}"
+        self._same = (now, times + 1 if what == now else 1)
+        if self._same[1] >= SAME_ERRORS_STOP:
+            self._stop(f"the first {SAME_ERRORS_STOP} trials failed the same way: {error}", None)
+
+    # the end
+
+    def _stop(self, reason: str, grace_s: float | None) -> None:
+        """Send nothing more; what is in flight ends, within `grace_s` if given."""
+        loop = self._loop
+        assert loop is not None
+        if self.stopped is None:
+            self.stopped = reason
+            for task in self._in_line:
+                task.cancel()
+            # Trials between two attempts keep the outcome of their last one.
+            for _ in range(len(self._later) + len(self._ready)):
+                self.tally.finish(ok=False)
+            self.tally.retrying = 0
+            self._later.clear()
+            self._ready.clear()
+            self._set_timer()
+        if grace_s is not None:
+            loop.call_later(grace_s, self._leave)
+        loop.call_soon(self._fill)
+
+    def _leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _how_to_go_on(self, reason: str) -> str:
+        left = self.tally.trials - self.tally.ok
+        if not left:
+            return f"{reason}; all trials were answered"
+        return (
+            f"{reason}; {left:,} of {self.tally.trials:,} trials are not answered: "
+            "results = await results.rerun_failed() asks them"
+        )
+
+    # the view
+
+    async def _show_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(SHOW_EVERY_S)
+            self._show()
+
+    def _show(self, *, last: bool = False) -> None:
+        try:
+            limiter = self._setup.limiter
+            metrics = limiter.get_metrics()
+            self.tally.paused_s = metrics["paused_s"] or 0.0
+            self.tally.rate = limiter.limit and limiter.limit / limiter.period_s * (metrics["rate_factor"] or 1.0)
+            self._view.show(self.tally, last=last, stopped=self.stopped)
+        except Exception:
+            # A view is never the reason to lose an experiment.
+            self._view = Silent()

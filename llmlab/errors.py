@@ -1,0 +1,189 @@
+"""The exception tree, by whose fault it is and what follows from it.
+
+::
+
+    LlmlabError
+    ├── InputError (ValueError)     yours: raised before anything is sent
+    ├── JournalError                the file's: raised before anything is sent
+    ├── ExperimentStopped           on_stop="raise": carries `.results`
+    └── AttemptError                one HTTP attempt failed: a row, never an exception that loses the others
+        ├── CallError               no answer came
+        │   ├── CancelledError          in flight when the run was stopped; may have been billed
+        │   ├── TransientError      → ask again after a wait
+        │   │   ├── RateLimitError      429: the whole key waits
+        │   │   ├── OverloadedError     5xx, 409, 425, 498: the provider has no capacity
+        │   │   ├── TimeoutError        408, 524, silence; may have been billed
+        │   │   ├── ConnectionError     no connection, or it broke
+        │   │   └── BadResponseError    a 200 that is no completion
+        │   ├── TrialError          → this trial ends, the others go on
+        │   │   ├── TooLongError        longer than the model's context or the whole limit
+        │   │   ├── ModerationError     refused by a content filter
+        │   │   ├── EmptyInputError     nothing to ask
+        │   │   └── RequestError        400, 422: this request is not understood
+        │   └── FatalError          → the run stops: every trial would fail the same way
+        │       ├── AuthenticationError bad or revoked key
+        │       ├── CreditError         no credit, key limit, billing
+        │       ├── QuotaError          a day's quota is used up, or the wait is longer than allowed
+        │       ├── ModelNotFoundError  no such model
+        │       └── ConfigError         wrong base_url, parameter, schema, region, certificate
+        └── ParseError              an answer came and is paid for; its text could not be read → ask again at once
+            ├── EmptyAnswerError    no text
+            ├── TruncatedError      cut off (finish_reason "length", an open <think>)
+            ├── InvalidLabelError   a label that is none of the categories, or more than one
+            ├── ValidationError     valid JSON that the response_model refuses
+            └── RefusalError        the model declined; not asked again
+
+The column `error_type` of both frames holds the class's name.
+All of them pickle, and none holds a key, a header or a web page.
+"""
+
+import builtins
+
+
+class LlmlabError(Exception):
+    """Base of everything llmlab raises on purpose."""
+
+
+class InputError(LlmlabError, ValueError):
+    """The call cannot work as written; nothing was sent."""
+
+
+class JournalError(LlmlabError):
+    """The journal cannot be used: another experiment's, locked, damaged or not writable."""
+
+
+class ExperimentStopped(LlmlabError):
+    """The run ended early and `on_stop="raise"` was given.
+
+    Attributes
+    ----------
+    results : llmlab.Results or None
+        Everything that was answered until then.
+    """
+
+    def __init__(self, message: str = "", results: object = None) -> None:
+        super().__init__(message)
+        self.results = results
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.results)
+
+
+class AttemptError(LlmlabError):
+    """One attempt failed.
+
+    Attributes
+    ----------
+    retry_after_s : float or None
+        The provider's own hint how long to wait, in seconds.
+    param : str or None
+        The request parameter the provider complains about.
+    may_be_billed : bool
+        Whether tokens may have been used that nobody reported.
+    """
+
+    retry_after_s: float | None = None
+    param: str | None = None
+    may_be_billed: bool = False
+
+
+class CallError(AttemptError):
+    """No answer came."""
+
+
+class CancelledError(CallError):
+    """The run was stopped before the answer came."""
+
+    may_be_billed = True
+
+
+class TransientError(CallError):
+    """May succeed when asked again."""
+
+
+class RateLimitError(TransientError):
+    """The provider's rate limit was met (429)."""
+
+
+class OverloadedError(TransientError):
+    """The provider has no capacity at the moment (5xx and kin)."""
+
+
+class TimeoutError(TransientError, builtins.TimeoutError):
+    """No complete answer within the deadline; it may have been billed."""
+
+
+class ConnectionError(TransientError, builtins.ConnectionError):
+    """No connection could be made, or it broke."""
+
+
+class BadResponseError(TransientError):
+    """A reply that is no chat completion."""
+
+
+class TrialError(CallError):
+    """This trial cannot succeed; the others can."""
+
+
+class TooLongError(TrialError):
+    """The prompt is longer than the model's context, or than the whole limit."""
+
+
+class ModerationError(TrialError):
+    """A content filter refused the prompt or the answer."""
+
+
+class EmptyInputError(TrialError):
+    """The unit has no text to ask about; nothing was sent."""
+
+
+class RequestError(TrialError):
+    """The provider does not accept this request."""
+
+
+class FatalError(CallError):
+    """Every trial would fail the same way: the run stops."""
+
+
+class AuthenticationError(FatalError):
+    """The key is missing, wrong or revoked."""
+
+
+class CreditError(FatalError):
+    """No credit, a spending limit, or billing is not active."""
+
+
+class QuotaError(FatalError):
+    """A day's quota is used up, or the provider asks for a longer wait than allowed."""
+
+
+class ModelNotFoundError(FatalError):
+    """The endpoint has no such model, or this key may not use it."""
+
+
+class ConfigError(FatalError):
+    """The endpoint, a parameter or the schema is wrong for every trial."""
+
+
+class ParseError(AttemptError):
+    """The answer's text could not be read."""
+
+
+class EmptyAnswerError(ParseError):
+    """The answer has no text."""
+
+
+class TruncatedError(ParseError):
+    """The answer was cut off before its end."""
+
+
+class InvalidLabelError(ParseError):
+    """The answer is none of the categories, or more than one."""
+
+
+class ValidationError(ParseError):
+    """The answer is JSON, and the response model refuses it."""
+
+
+class RefusalError(ParseError):
+    """The model declined to answer."""

@@ -1,0 +1,507 @@
+"""What a user types: everything is checked, the trials are laid out, and a `Run` asks them.
+
+row ─expand→ Trial ─slot, limiter→ Grant ─send→ Reply ─tokens→ ─parse→ value ─record→ TokenUsageAttempt → results
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from llmlab.client import checked_request, resolve
+from llmlab.engine import Run, Setup
+from llmlab.errors import ExperimentStopped, InputError, ParseError
+from llmlab.journal import Journal, digest, read_journal
+from llmlab.limits import RateLimiter, RateLimiterRegistry
+from llmlab.parsing import make_parser
+from llmlab.pricing import PriceList
+from llmlab.records import Trial
+from llmlab.results import PREDICTION_COLUMNS, AttemptTable, Outcomes, Results
+from llmlab.retry import RetryPolicy
+from llmlab.units import Messages, Prompt, read_units
+
+_last: Results | None = None
+
+
+class Experiment:
+    """An experiment on its way; made by `start_experiment`.
+
+    ``await experiment`` gives its `Results`; `predictions`, `attempts` and `results` can be read while it runs.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        positions: Sequence[int] | None = None,
+        table: AttemptTable | None = None,
+        outcomes: Outcomes | None = None,
+        open_journal: Callable[[], Journal] | None = None,
+    ) -> None:
+        self._setup = setup
+        self._open_journal = open_journal
+        self._keys: pd.DataFrame | None = None
+        self._task: asyncio.Task[Results] | None = None
+        table, outcomes = table or AttemptTable(), outcomes or Outcomes({}, {})
+        journal = None
+        if open_journal is not None:
+            journal = open_journal()
+            self._recall(journal, table, outcomes)
+            if positions is None:
+                positions = [at for at in range(len(setup.plan)) if at not in outcomes.values]
+        trials = len(setup.plan) if positions is None else len(positions)
+        self._run = Run(setup, positions, trials, table, outcomes, journal)
+
+    def __repr__(self) -> str:
+        tally = self._run.tally
+        state = self._run.stopped or ("running" if tally.done < tally.trials else "done")
+        return f"<Experiment: {tally.done:,} of {tally.trials:,} trials ended, {tally.failed:,} failed; {state}>"
+
+    def __await__(self) -> Generator[Any, None, Results]:
+        if self._task is None:
+            raise InputError("This experiment was not started by start_experiment().")
+        return self._watched(self._task).__await__()
+
+    async def _watched(self, task: asyncio.Task[Results]) -> Results:
+        with _stopped_by_interrupt(self):
+            # Shielded: cancelling the cell that looks on is not cancelling the experiment.
+            return await asyncio.shield(task)
+
+    @property
+    def results(self) -> Results:
+        """What is answered so far, as a snapshot."""
+        if self._keys is None:
+            self._keys = self._setup.plan.keys()
+        return Results(
+            keys=self._keys,
+            units=self._setup.plan.units.frame,
+            table=self._run.table.copy(),
+            outcomes=self._run.outcomes.copy(),
+            stopped=self._run.stopped,
+            description=self._setup.description,
+            again=self._again,
+        )
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One row per trial so far; see `Results.predictions`."""
+        return self.results.predictions
+
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """One row per attempt so far; see `Results.attempts`."""
+        return self.results.attempts
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Send nothing more, give what is in flight a few seconds, and end with partial results. From any thread."""
+        self._run.stop(reason)
+
+    async def run(self) -> Results:
+        """Ask every trial; returns when all have ended or the run is stopped."""
+        global _last
+        try:
+            await self._run.go()
+        finally:
+            results = _last = self.results
+        if self._run.bug is not None:
+            self._run.bug.add_note("The answers so far: llmlab.last_results()")
+            with contextlib.suppress(AttributeError):
+                self._run.bug.results = results  # type: ignore[attr-defined]
+            raise self._run.bug
+        return results
+
+    def _again(self, results: Results, rows: pd.DataFrame) -> Awaitable[Results]:
+        table, outcomes = results.copy_state()
+        if self._open_journal is not None:
+            # The file knows best: another cell may have gone on with it since.
+            table, outcomes = AttemptTable(), Outcomes({}, outcomes.errors)
+        again = Experiment(
+            self._setup,
+            positions=results.positions_of(rows),
+            table=table,
+            outcomes=outcomes,
+            open_journal=self._open_journal,
+        )
+        return _run_in_foreground(again)
+
+    def _recall(self, journal: Journal, table: AttemptTable, outcomes: Outcomes) -> None:
+        """Take in what the journal has of these trials."""
+        parser, trials = self._setup.parser, None
+        for entry in journal.read():
+            if trials is None:
+                trials = {(t.unit_id, t.model, t.run): t for t in self._setup.plan.trials()}
+            trial = trials.get((entry.unit_id, entry.model, entry.run))
+            if trial is None:
+                continue
+            table.append(entry.attempt, trial)
+            outcomes.values.pop(trial.position, None)
+            if entry.attempt.status == "ok":
+                with contextlib.suppress(ParseError):
+                    value = parser.parse(entry.attempt.content, entry.attempt.finish_reason).value
+                    outcomes.succeed(trial.position, value)
+
+
+_watched: list[Experiment] = []
+
+
+@contextlib.contextmanager
+def _stopped_by_interrupt(experiment: Experiment) -> Iterator[None]:
+    """While this lasts, the first interrupt (■, Ctrl-C) stops the experiment gently; the second is the usual one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        for one in _watched:
+            one.stop("interrupted")
+
+    _watched.append(experiment)
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        _watched.remove(experiment)
+        if signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, before)
+
+
+async def _run_in_foreground(experiment: Experiment) -> Results:
+    with _stopped_by_interrupt(experiment):
+        return await experiment.run()
+
+
+def _prepare(
+    units: object,
+    prompt: Prompt,
+    *,
+    model: str | Sequence[str],
+    categories: object = None,
+    response_model: type | None = None,
+    parse: Callable[[str], Any] | None = None,
+    runs: int = 1,
+    requests_per_minute: float | Literal["auto"] | None = 60,
+    tokens_per_minute: float | None = None,
+    max_concurrent: int = 1000,
+    max_retries: int = 3,
+    retry: RetryPolicy | None = None,
+    reasoning_effort: str | None = None,
+    timeout: float = 120.0,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    client: object = None,
+    limiter: RateLimiter | None = None,
+    journal: str | Path | None = None,
+    max_cost_usd: float | None = None,
+    grace_s: float = 5.0,
+    progress: bool | str = True,
+    **request: Any,
+) -> Experiment:
+    """Check everything, before anything is sent."""
+    if isinstance(max_concurrent, bool) or not isinstance(max_concurrent, int) or max_concurrent < 1:
+        raise InputError(f"max_concurrent must be a whole number of at least 1, not {max_concurrent!r}.")
+    for name, value in (("timeout", timeout), ("max_cost_usd", max_cost_usd)):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        if not number and not (name == "max_cost_usd" and value is None):
+            raise InputError(f"{name} must be a positive number, not {value!r}.")
+    if not isinstance(grace_s, (int, float)) or not grace_s >= 0:
+        raise InputError(f"grace_s must be 0 or more seconds, not {grace_s!r}.")
+    if progress not in (True, False, "text", "widget"):
+        raise InputError(f'progress must be True, False, "text" or "widget", not {progress!r}.')
+    models = (model,) if isinstance(model, str) else tuple(model)
+    parser = make_parser(categories=categories, response_model=response_model, parse=parse)
+    plan = read_units(units, runs=runs, models=models, result_columns=(*PREDICTION_COLUMNS, *parser.columns))
+    messages = Messages(prompt, plan.units, parser.instruction)
+    policy = retry or RetryPolicy(max_retries=max_retries)
+    body = checked_request(request | {"reasoning_effort": reasoning_effort})
+    endpoint = resolve(base_url, api_key, client)
+    prices = PriceList(endpoint.base_url)
+    if max_cost_usd is not None:
+        unpriced = [name for name in models if prices.estimate_usd(name, 1, 1) is None]
+        if unpriced:
+            raise InputError(f"max_cost_usd cannot be kept: the price of {', '.join(unpriced)} is unknown.")
+    if limiter is None:
+        limiter = RateLimiterRegistry.get_limiter(
+            endpoint.api_key, requests_per_minute, base_url=endpoint.base_url, tokens_per_minute=tokens_per_minute
+        )
+    description = {
+        "endpoint": endpoint.base_url + (" (simulated, no real model)" if endpoint.simulated else ""),
+        "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
+        "categories": None if parser.categories is None else list(parser.categories),
+        "fields": list(parser.columns),
+    }
+    setup = Setup(
+        plan=plan,
+        messages=messages,
+        parser=parser,
+        endpoint=endpoint,
+        limiter=limiter,
+        policy=policy,
+        prices=prices,
+        body=body,
+        max_concurrent=max_concurrent,
+        max_cost_usd=max_cost_usd,
+        timeout_s=timeout,
+        grace_s=grace_s,
+        progress=progress,
+        description=description,
+    )
+    opener = None if journal is None else _journal_of(setup, journal, prompt, parse, models, runs)
+    return Experiment(setup, open_journal=opener)
+
+
+def _journal_of(
+    setup: Setup, path: str | Path, prompt: Prompt, parse: object, models: tuple[str, ...], runs: int
+) -> Callable[[], Journal]:
+    """How to open the journal of this experiment."""
+    identity = {
+        "prompt": _in_words(prompt),
+        "answer": _in_words(parse) if parse is not None else _in_words(setup.parser.schema or "text"),
+        "request": json.dumps(setup.body, sort_keys=True, default=str),
+    }
+    units, plan = setup.plan.units, setup.plan
+    described = json.loads(json.dumps(setup.description, default=str))
+
+    def opener() -> Journal:
+        return Journal.open(
+            path,
+            identity=identity,
+            units=units.frame,
+            used=setup.messages.used,
+            keys=None if units.picked is None else plan.keys,
+            models=models,
+            runs=runs,
+            description=described,
+        )
+
+    return opener
+
+
+def _in_words(thing: object) -> str:
+    """A prompt, schema or callable as text that changes when it does."""
+    if callable(thing):
+        try:
+            source = inspect.getsource(thing)
+        except (OSError, TypeError):
+            source = repr(getattr(thing, "__code__", thing.__class__))
+        return f"{getattr(thing, '__qualname__', 'callable')} {digest(source)}"
+    return thing if isinstance(thing, str) else json.dumps(thing, sort_keys=True, default=str)
+
+
+async def run_experiment(
+    units: object,
+    prompt: Prompt,
+    *,
+    model: str | Sequence[str],
+    categories: object = None,
+    response_model: type | None = None,
+    parse: Callable[[str], Any] | None = None,
+    runs: int = 1,
+    requests_per_minute: float | Literal["auto"] | None = 60,
+    tokens_per_minute: float | None = None,
+    max_concurrent: int = 1000,
+    max_retries: int = 3,
+    retry: RetryPolicy | None = None,
+    reasoning_effort: str | None = None,
+    timeout: float = 120.0,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    client: object = None,
+    limiter: RateLimiter | None = None,
+    journal: str | Path | None = None,
+    max_cost_usd: float | None = None,
+    grace_s: float = 5.0,
+    on_stop: Literal["return", "raise"] = "return",
+    progress: bool | str = True,
+    **request: Any,
+) -> Results:
+    """Ask a model about every unit, `runs` times each, as fast as the limits allow.
+
+    Parameters
+    ----------
+    units : DataFrame, Series, list of str or list of mappings
+        What is asked about. Ids are the column `unit_id` if there is one, else the index. Rows of `predictions`
+        (columns `unit_id` and `run`) are asked again as exactly those runs.
+    prompt : str, list of messages, or callable
+        A template over the units' columns such as ``"Which category fits?\\n\\n{text}"``, messages with such contents,
+        or a callable from a unit (mapping) to text or messages. Other braces are left alone.
+    model : str or list of str
+        One or several models; each is asked about every unit.
+    categories : list of str or Enum class, optional
+        The labels an answer may have; `prediction` is one of them. One of `categories`, `response_model` and `parse`
+        at most; without any the prediction is the text.
+    response_model : type, optional
+        A pydantic model; its fields become columns of `predictions`.
+    parse : callable, optional
+        Text → prediction. A `ValueError` from it means that the answer is not readable: it is asked for again.
+    runs : int
+        How often each unit is asked, at least 1.
+    requests_per_minute : float, "auto" or None
+        The key's limit, shared by all experiments of this process that use it; `None` is unlimited; "auto" starts at 60
+        and follows the provider's headers.
+    tokens_per_minute : float, optional
+        The key's limit on tokens.
+    max_concurrent : int
+        Most requests of this experiment in flight at a time.
+    max_retries : int
+        Most attempts per trial, waiting 0, 20, 40 … s between them.
+    retry : RetryPolicy, optional
+        Replaces `max_retries`.
+    reasoning_effort : str, optional
+        Passed on, for example "low".
+    timeout : float
+        Deadline of one attempt in seconds.
+    base_url, api_key : str, optional
+        Default: OpenRouter with `OPENROUTER_API_KEY`, else `OPENAI_BASE_URL` or OpenAI with `OPENAI_API_KEY`.
+    client : AsyncOpenAI, optional
+        Your own client, or ``llmlab.simulate.client(...)``.
+    limiter : RateLimiter, optional
+        Replaces the key's own limiter.
+    journal : path, optional
+        An SQLite file that keeps every attempt; the same cell run again goes on where it ended.
+    max_cost_usd : float, optional
+        The run stops before its cost could exceed this, counting what is in flight at its worst case.
+    grace_s : float
+        Seconds that calls in flight are given after a stop or an interrupt.
+    on_stop : {"return", "raise"}
+        After an early end, return the partial results or raise `ExperimentStopped` with them.
+    progress : bool, "text" or "widget"
+        A live widget in notebooks and a line elsewhere, one of them, or nothing.
+    **request
+        Goes to the API as it is: temperature, seed, max_tokens, extra_body …
+
+    Returns
+    -------
+    Results
+        With `predictions`, `attempts`, `rerun_failed()` and a summary.
+
+    Raises
+    ------
+    InputError
+        Something cannot work as written. Nothing was sent.
+    JournalError
+        The journal belongs to another experiment, is in use, or cannot be written.
+    ExperimentStopped
+        Only with ``on_stop="raise"``.
+    Exception
+        What your own `prompt` or `parse` raises; the answers so far are in ``llmlab.last_results()``.
+    """
+    arguments = {
+        name: value for name, value in locals().items() if name not in ("units", "prompt", "on_stop", "request")
+    }
+    if on_stop not in ("return", "raise"):
+        raise InputError(f'on_stop must be "return" or "raise", not {on_stop!r}.')
+    results = await _run_in_foreground(_prepare(units, prompt, **arguments, **request))
+    if on_stop == "raise" and results.stopped:
+        raise ExperimentStopped(results.stopped, results)
+    return results
+
+
+def run_experiment_sync(units: object, prompt: Prompt, **settings: Any) -> Results:
+    """`run_experiment` for plain scripts and threads, and inside a running loop such as a notebook cell's.
+
+    In a running loop, and only there, nest_asyncio is applied; it stays applied for the whole process. A loop that it
+    cannot patch (uvloop) is left alone, and the experiment runs in a thread.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run_experiment(units, prompt, **settings))
+    import nest_asyncio
+
+    try:
+        nest_asyncio.apply(loop)
+    except ValueError:
+        return _in_a_thread(run_experiment(units, prompt, **settings))
+    return loop.run_until_complete(run_experiment(units, prompt, **settings))
+
+
+def _in_a_thread(work: Any) -> Results:
+    outcome: list[Results | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(asyncio.run(work))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, name="llmlab")
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def start_experiment(units: object, prompt: Prompt, **settings: Any) -> Experiment:
+    """Start an experiment in the background of the running loop and return at once.
+
+    Takes what `run_experiment` takes, but for `on_stop`.
+
+    Returns
+    -------
+    Experiment
+        ``await experiment`` gives the results; `experiment.predictions` shows those so far, `experiment.stop()` ends it.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise InputError(
+            "start_experiment needs a running event loop, as in a notebook; in a script use run_experiment_sync."
+        ) from None
+    experiment = _prepare(units, prompt, **settings)
+    experiment._task = loop.create_task(experiment.run())
+    return experiment
+
+
+for _same in (run_experiment_sync, start_experiment):
+    _same.__signature__ = inspect.signature(run_experiment)  # type: ignore[attr-defined]
+
+
+def load_results(path: str | Path) -> Results:
+    """The results in a journal.
+
+    Parameters
+    ----------
+    path : path
+        The file given as `journal=`.
+
+    Returns
+    -------
+    Results
+        The same frames as when it ran. To ask again, run the experiment with the same journal.
+
+    Raises
+    ------
+    JournalError
+        No such file, no journal, damaged, or in use.
+    """
+    stored = read_journal(path)
+    at = {
+        key: place
+        for place, key in enumerate(stored.keys[["unit_id", "model", "run"]].itertuples(index=False, name=None))
+    }
+    table, outcomes = AttemptTable(), Outcomes({}, {})
+    for entry in stored.entries:
+        position = at[entry.unit_id, entry.model, entry.run]
+        table.append(entry.attempt, Trial(position, entry.unit_id, entry.model, entry.run))
+        outcomes.values.pop(position, None)
+        if entry.attempt.status == "ok":
+            value = entry.attempt.content if entry.value is None else json.loads(entry.value)
+            outcomes.succeed(position, value)
+    return Results(keys=stored.keys, units=stored.units, table=table, outcomes=outcomes, description=stored.description)
+
+
+def last_results() -> Results | None:
+    """What the last experiment of this process had answered, also after an interrupt or an error."""
+    return _last

@@ -1,0 +1,437 @@
+"""Durable attempts in one SQLite file: a dead kernel loses only what was in flight, and the same cell goes on.
+
+A thread of its own writes whole batches with one `fsync` each: the event loop never waits for the disk. The file
+knows whose it is: another experiment is refused, and what differs is named. One writer at a time holds it locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llmlab.errors import JournalError
+from llmlab.records import TokenUsageAttempt, Trial, Usage
+
+FORMAT = 1
+BATCH = 1000
+_TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
+_PLAIN = (
+    "attempt", "status", "error_type", "error", "started_at", "queue_s", "wait_s", "latency_s", "retry_in_s",
+    "throttled", "cost_usd", "finish_reason", "model_returned", "request_id", "http_status", "content",
+)  # fmt: skip
+_COLUMNS = ("unit", "model", "run", *_PLAIN, *_TOKENS, "notes", "value")
+_SCHEMA = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE units (unit INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, row TEXT NOT NULL);
+CREATE TABLE attempts (seq INTEGER PRIMARY KEY, {", ".join(_COLUMNS)}, UNIQUE (unit, model, run, attempt));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One attempt read back: whose it is, and the JSON of the value it gave."""
+
+    unit_id: Hashable
+    model: str
+    run: int
+    attempt: TokenUsageAttempt
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A whole journal: the trials it is about, its units, and all attempts in the order of writing."""
+
+    units: pd.DataFrame
+    keys: pd.DataFrame
+    entries: list[Entry]
+    description: dict[str, Any]
+
+
+def encode_id(unit_id: Hashable) -> str:
+    """A unit's id as text that tells 1 from "1"."""
+    if isinstance(unit_id, np.generic):
+        unit_id = unit_id.item()
+    if isinstance(unit_id, pd.Timestamp):
+        return json.dumps({"time": unit_id.isoformat()})
+    if isinstance(unit_id, tuple):
+        return json.dumps({"tuple": [encode_id(part) for part in unit_id]})
+    if not isinstance(unit_id, (str, int, float)):
+        raise JournalError(
+            f"A journal needs ids that are text, numbers or dates, not {type(unit_id).__name__}: {unit_id!r:.80}"
+        )
+    return json.dumps(unit_id)
+
+
+def decode_id(text: str) -> Hashable:
+    """The id behind `encode_id`."""
+    value = json.loads(text)
+    if isinstance(value, dict):
+        if "time" in value:
+            return pd.Timestamp(value["time"])
+        return tuple(decode_id(part) for part in value["tuple"])
+    return value
+
+
+def digest(*parts: str) -> str:
+    """Short fingerprint of what an experiment asks."""
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Journal:
+    """A journal open for writing. Use `Journal.open`.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, units: Mapping[str, int]) -> None:
+        self.path = path
+        self._connection = connection
+        self._units = units
+        self._queue: queue.SimpleQueue[tuple[tuple[Any, ...], asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._broken: str | None = None
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        identity: Mapping[str, str],
+        units: pd.DataFrame,
+        used: Iterable[str],
+        keys: Callable[[], pd.DataFrame] | None,
+        models: Iterable[str],
+        runs: int,
+        description: Mapping[str, Any],
+    ) -> Journal:
+        """Open the journal of this experiment, or begin it.
+
+        Parameters
+        ----------
+        identity : mapping
+            What makes the experiment this one, in words: prompt, answer, request. More units, models or runs may be
+            added later; these may not change.
+        units : DataFrame
+            The units' own columns, indexed by id.
+        used : iterable of str
+            The columns that the prompt depends on; a unit may not change in these.
+        keys : callable or None
+            Gives `unit_id, model, run` of the trials if they are not units × models × runs.
+
+        Raises
+        ------
+        JournalError
+            Another experiment's file, in use, not writable, damaged, or no journal at all.
+        """
+        path = Path(path)
+        connection = _connect(path)
+        try:
+            fresh = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if fresh:
+                connection.executescript(_SCHEMA)
+                meta = {"format": FORMAT, "identity": dict(identity), "description": dict(description)}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in meta.items()])
+            else:
+                _check(connection, path, identity)
+            known = _sync_units(connection, path, units, list(used))
+            _extend(connection, units, list(models), runs, keys)
+            connection.commit()
+        except sqlite3.Error as error:
+            connection.close()
+            raise JournalError(f"The journal {path} cannot be used: {error}.") from error
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection, known)
+
+    def read(self) -> Iterator[Entry]:
+        """All attempts in the file, in the order of writing."""
+        return _read_entries(self._connection)
+
+    def put(self, attempt: TokenUsageAttempt, value: object) -> asyncio.Future[None]:
+        """Queue one attempt; the future is done once it is on the disk.
+
+        Raises
+        ------
+        JournalError
+            From the future: the disk is full, or the file is gone. From then on nothing more is written.
+        """
+        loop = asyncio.get_running_loop()
+        durable: asyncio.Future[None] = loop.create_future()
+        if self._broken is not None:
+            durable.set_exception(JournalError(self._broken))
+            return durable
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
+            self._thread.start()
+        self._queue.put((_row(self._units[encode_id(attempt.trial.unit_id)], attempt, value), durable))
+        return durable
+
+    async def close(self) -> None:
+        """Write what is queued and release the file."""
+        if self._thread is not None:
+            self._queue.put(None)
+            thread = self._thread
+            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+            self._thread = None
+        self._connection.close()
+
+    def _write(self) -> None:
+        insert = f"INSERT INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+        over = False
+        while not over:
+            batch = [self._queue.get()]
+            while len(batch) < BATCH:
+                try:
+                    batch.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            over = None in batch
+            entries = [entry for entry in batch if entry is not None]
+            if not entries:
+                continue
+            if self._broken is None:
+                try:
+                    with self._connection:
+                        self._connection.executemany(insert, [row for row, _ in entries])
+                except sqlite3.Error as error:
+                    self._broken = f"The journal {self.path} cannot be written any more: {error}"
+            try:
+                entries[0][1].get_loop().call_soon_threadsafe(self._settle, [durable for _, durable in entries])
+            except RuntimeError:
+                # The loop is closed: nobody waits any more.
+                continue
+
+    def _settle(self, durable: list[asyncio.Future[None]]) -> None:
+        for future in durable:
+            if future.done():
+                continue
+            if self._broken is None:
+                future.set_result(None)
+            else:
+                future.set_exception(JournalError(self._broken))
+
+
+def read_journal(path: str | Path) -> Stored:
+    """A whole journal, for its frames.
+
+    Raises
+    ------
+    JournalError
+        No such file, no journal, or in use by a running experiment.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise JournalError(f"There is no journal at {path}.")
+    connection = _connect(path)
+    try:
+        _check(connection, path, None)
+        meta = {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM meta")}
+        rows = connection.execute("SELECT id, row FROM units ORDER BY unit").fetchall()
+        index = pd.Index([decode_id(one) for one, _ in rows], name="unit_id", tupleize_cols=False)
+        units = pd.DataFrame([json.loads(row) for _, row in rows], columns=list(meta["columns"]), index=index)
+        for name, dtype in meta["columns"].items():
+            try:
+                units[name] = units[name].astype(dtype)
+            except (ValueError, TypeError):
+                continue
+        if meta["trials"] is not None:
+            unit_ids = [decode_id(one) for one, _, _ in meta["trials"]]
+            keys = pd.DataFrame(meta["trials"], columns=["unit_id", "model", "run"])
+            keys["unit_id"] = pd.Series(unit_ids, dtype=index.dtype)
+        else:
+            keys = pd.MultiIndex.from_product(
+                [index, meta["models"], range(1, meta["runs"] + 1)], names=["unit_id", "model", "run"]
+            ).to_frame(index=False)
+        keys.insert(0, "unit", index.get_indexer(pd.Index(keys["unit_id"], tupleize_cols=False)))
+        keys = keys.astype({"unit": "int64", "model": "str", "run": "int64"})
+        return Stored(units, keys, list(_read_entries(connection)), meta["description"])
+    except (sqlite3.Error, KeyError, ValueError) as error:
+        raise JournalError(f"The journal {path} is damaged: {error}.") from error
+    finally:
+        connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if not path.parent.is_dir():
+        raise JournalError(f"The folder of the journal does not exist: {path.parent}")
+    try:
+        connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
+        try:
+            # Held until closed, also through a crash of ours; SQLite then needs no shared memory either.
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            if mode != "wal":
+                # Network drives cannot do it.
+                connection.execute("PRAGMA journal_mode=DELETE")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    except sqlite3.Error as error:
+        said = str(error)
+        if "locked" in said or "busy" in said:
+            raise JournalError(
+                f"The journal {path} is in use by another kernel or a running experiment: "
+                "stop that one first, or choose another file."
+            ) from error
+        if "not a database" in said or "malformed" in said:
+            raise JournalError(
+                f"{path} is no journal of llmlab, or is damaged; it is left as it is. Choose another file."
+            ) from error
+        raise JournalError(f"The journal {path} cannot be opened for writing: {said}.") from error
+
+
+def _check(connection: sqlite3.Connection, path: Path, identity: Mapping[str, str] | None) -> None:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not {"meta", "units", "attempts"} <= tables:
+        raise JournalError(
+            f"{path} is an SQLite file, but no journal of llmlab; it is left as it is. Choose another file."
+        )
+    meta = {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM meta")}
+    if meta.get("format") != FORMAT:
+        raise JournalError(f"{path} has format {meta.get('format')}; this version reads {FORMAT}. Choose another file.")
+    if identity is None:
+        return
+    for name in {**meta["identity"], **identity}:
+        was, now = meta["identity"].get(name), identity.get(name)
+        if was != now:
+            raise JournalError(
+                f"The journal {path} is another experiment's: its {name} is {was or 'not set'!s:.200}, "
+                f"here it is {now or 'not set'!s:.200}. Choose another file, or go back to that {name}."
+            )
+
+
+def _sync_units(connection: sqlite3.Connection, path: Path, units: pd.DataFrame, used: list[str]) -> dict[str, int]:
+    known = {one: (unit, was) for unit, one, was in connection.execute("SELECT unit, id, digest FROM units")}
+    fresh = []
+    ids = [encode_id(one) for one in units.index]
+    if len(set(ids)) < len(ids):
+        raise JournalError("Some ids are the same once they are written down; make them different.")
+    texts = [units[name].astype(str).tolist() for name in used]
+    for at, one in enumerate(ids):
+        now = digest(*(text[at] for text in texts))
+        if one not in known:
+            fresh.append((at, one, now))
+        elif known[one][1] != now:
+            raise JournalError(
+                f"The journal {path} is another experiment's: unit {one} was asked with other values of "
+                f"{', '.join(used)}. Choose another file."
+            )
+    if fresh:
+        names = list(units.columns)
+        columns = [units[name].tolist() for name in names]
+        rows = [
+            (one, now, json.dumps({name: _plain(column[at]) for name, column in zip(names, columns, strict=True)}))
+            for at, one, now in fresh
+        ]
+        connection.executemany("INSERT INTO units (id, digest, row) VALUES (?, ?, ?)", rows)
+    return {one: unit for unit, one in connection.execute("SELECT unit, id FROM units")}
+
+
+def _extend(
+    connection: sqlite3.Connection,
+    units: pd.DataFrame,
+    models: list[str],
+    runs: int,
+    keys: Callable[[], pd.DataFrame] | None,
+) -> None:
+    """Note the trials this file is about, together with those it was about before."""
+    meta = {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM meta")}
+    trials = None
+    if keys is not None:
+        picked = keys()
+        trials = [
+            [encode_id(u), m, int(r)] for u, m, r in zip(picked["unit_id"], picked["model"], picked["run"], strict=True)
+        ]
+    if "models" in meta:
+        models = list(dict.fromkeys([*meta["models"], *models]))
+        runs = max(runs, meta["runs"])
+        if trials is None or meta["trials"] is None:
+            trials = None
+        else:
+            trials = [list(one) for one in dict.fromkeys(tuple(one) for one in [*meta["trials"], *trials])]
+    columns = meta.get("columns", {}) | {name: str(units[name].dtype) for name in units.columns}
+    facts = {"models": models, "runs": runs, "trials": trials, "columns": columns}
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in facts.items()])
+
+
+def _row(unit: int, attempt: TokenUsageAttempt, value: object) -> tuple[Any, ...]:
+    usage = attempt.usage
+    return (
+        unit,
+        attempt.trial.model,
+        attempt.trial.run,
+        *(_storable(getattr(attempt, name)) for name in _PLAIN),
+        *(getattr(usage, name) for name in _TOKENS),
+        "; ".join(attempt.notes) or None,
+        _value(value),
+    )
+
+
+def _storable(value: Any) -> Any:
+    """Text that SQLite takes: half a surrogate pair, which no UTF-8 has, goes in as bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def _value(value: object) -> str | None:
+    if value is None:
+        return None
+    dump = getattr(value, "model_dump", None)
+    try:
+        return json.dumps(dump(mode="json") if dump else value)
+    except (TypeError, ValueError):
+        # It can be read again from the answer's text.
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (str, int, bool)) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if value == value else None
+    if isinstance(value, (list, dict)):
+        return json.loads(json.dumps(value, default=str))
+    return None if value is pd.NA or value is pd.NaT else str(value)
+
+
+def _read_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
+    ids = {unit: decode_id(one) for unit, one in connection.execute("SELECT unit, id FROM units")}
+    for row in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM attempts ORDER BY seq"):
+        cell: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+        unit_id = ids[cell["unit"]]
+        plain: dict[str, Any] = {
+            n: cell[n].decode("utf-8", "surrogatepass") if isinstance(cell[n], bytes) else cell[n] for n in _PLAIN
+        }
+        plain["throttled"] = bool(plain["throttled"])
+        attempt = TokenUsageAttempt(
+            trial=Trial(-1, unit_id, cell["model"], cell["run"]),
+            usage=Usage(**{name: cell[name] for name in _TOKENS}),
+            notes=tuple(cell["notes"].split("; ")) if cell["notes"] else (),
+            **plain,
+        )
+        yield Entry(unit_id, cell["model"], cell["run"], attempt, cell["value"])

@@ -1,0 +1,59 @@
+"""HTML that the live view and the summary share: inline styles only, readable on light and dark pages.
+
+Text takes the page's own colour; greys are translucent, and the few colours are Okabe and Ito's, which colour-blind
+readers can tell apart.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+GREEN, RED, BLUE, ORANGE = "#009e73", "#d55e00", "#56b4e9", "#e69f00"
+GREY = "rgba(128,128,128,0.3)"
+FONT = (
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45;"
+    "color:var(--jp-ui-font-color1,inherit)"
+)
+MUTED = "opacity:0.75;font-size:12px"
+DIGITS = "font-variant-numeric:tabular-nums"
+ONE_LINE = "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
+NOTICE = f"margin-top:8px;border-left:3px solid {ORANGE};padding-left:8px"
+
+
+def short(text: object, length: int = 160) -> str:
+    """`text` in one line of at most `length` characters, escaped."""
+    # Only the head is looked at: a model may answer with megabytes.
+    words = " ".join(str(text)[: 4 * length].split())
+    cut = len(words) > length or len(str(text)) > 4 * length
+    return html.escape(words[: length - 1].rstrip() + "…" if cut else words)
+
+
+def bar(parts: Iterable[tuple[float, str]], total: float, *, height_px: int = 10) -> str:
+    """A bar of `total`, filled with (amount, colour) from the left."""
+    filled = "".join(
+        f"<div style='width:{100 * amount / total:.2f}%;background-color:{colour}'></div>"
+        for amount, colour in parts
+        if amount > 0 and total > 0
+    )
+    return (
+        f"<div style='display:flex;height:{height_px}px;border-radius:{height_px // 2}px;overflow:hidden;"
+        f"background-color:{GREY}'>{filled}</div>"
+    )
+
+
+def key(colour: str, text: str) -> str:
+    """An entry of a legend."""
+    dot = f"display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:5px;background-color:{colour}"
+    return f"<span style='white-space:nowrap;{DIGITS}'><span style='{dot}'></span>{text}</span>"
+
+
+def line(values: Sequence[float], colour: str, *, top: float, width: int = 92, height: int = 18) -> str:
+    """A sparkline of `values` from 0 to `top`."""
+    frame = f"<svg width='{width}' height='{height}' style='display:block' aria-hidden='true'>"
+    floor = f"<path d='M0 {height - 0.5}H{width}' stroke='currentColor' stroke-opacity='0.25'/>"
+    if len(values) < 2:
+        return f"{frame}{floor}</svg>"
+    step, scale = width / (len(values) - 1), (height - 3) / top if top > 0 else 0.0
+    points = " ".join(f"{i * step:.0f},{height - 1.5 - scale * value:.1f}" for i, value in enumerate(values))
+    return f"{frame}{floor}<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.5'/></svg>"

@@ -1,0 +1,507 @@
+"""Attempts → frames. The columns of both frames are declared here, once."""
+
+from __future__ import annotations
+
+import html
+import math
+from array import array
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llmlab.errors import AttemptError, InputError
+from llmlab.records import (
+    ATTEMPT_STATUSES,
+    STATUSES,
+    PredictionCategoryTokens,
+    TokenUsageAttempt,
+    Trial,
+    Usage,
+)
+
+TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
+
+PREDICTION_COLUMNS: dict[str, tuple[str, str]] = {
+    "unit_id": ("as given", "the unit's id"),
+    "model": ("str", "the model asked"),
+    "run": ("int64", "which repeat, from 1"),
+    "prediction": ("category or object", "the category, the model instance or what parse made; NA unless ok"),
+    "status": ("str", "ok, failed or not_run"),
+    "error_type": ("str", "class of the error that ended the trial; NA unless failed"),
+    "error": ("str", "what it says, in one line"),
+    "attempts": ("int64", "HTTP attempts, failed ones too"),
+    "prompt_tokens": ("Int64", "sum over all attempts that reported any; NA if none did"),
+    "completion_tokens": ("Int64", "likewise; reasoning included"),
+    "reasoning_tokens": ("Int64", "likewise; part of completion_tokens"),
+    "cached_tokens": ("Int64", "likewise; part of prompt_tokens"),
+    "total_tokens": ("Int64", "likewise"),
+    "cost_usd": ("Float64", "likewise, US dollars"),
+    "latency_s": ("Float64", "seconds from sending to the whole answer, sum over attempts; NA if none was sent"),
+    "wait_s": ("Float64", "seconds waited for the rate limiter, sum over attempts"),
+    "finished_at": ("datetime64[us, UTC]", "when the last attempt ended"),
+}
+ATTEMPT_COLUMNS: dict[str, tuple[str, str]] = {
+    "unit_id": ("as given", "the unit's id"),
+    "model": ("str", "the model asked"),
+    "run": ("int64", "which repeat, from 1"),
+    "attempt": ("int64", "from 1, over all attempts this trial ever had"),
+    "status": ("str", "ok, parse_error or call_error"),
+    "error_type": ("str", "class of the error; NA if ok"),
+    "error": ("str", "what it says, in one line"),
+    "started_at": ("datetime64[us, UTC]", "when it was sent"),
+    "queue_s": ("float64", "seconds waited for a concurrency slot"),
+    "wait_s": ("float64", "seconds waited for the rate limiter"),
+    "latency_s": ("float64", "seconds from sending to the whole answer"),
+    "retry_in_s": ("Float64", "seconds until the next attempt; NA if this was the last"),
+    "throttled": ("bool", "whether the limiter made it wait"),
+    "prompt_tokens": ("Int64", "as the provider reported it; NA if it did not"),
+    "completion_tokens": ("Int64", "likewise; reasoning included"),
+    "reasoning_tokens": ("Int64", "likewise; part of completion_tokens"),
+    "cached_tokens": ("Int64", "likewise; part of prompt_tokens"),
+    "total_tokens": ("Int64", "likewise"),
+    "cost_usd": ("Float64", "the provider's own price, else the list price; NA if unknown"),
+    "finish_reason": ("str", "why the model stopped"),
+    "model_returned": ("str", "the model that answered"),
+    "request_id": ("str", "the provider's id of this request"),
+    "http_status": ("Int64", "NA if no HTTP answer came"),
+    "content": ("str", "the raw text of the answer, also where it did not parse"),
+    "notes": ("str", "what was odd or repaired, separated by '; '"),
+}
+
+_FLOATS = ("started_at", "queue_s", "wait_s", "latency_s", "retry_in_s", "cost_usd")
+_INTS = ("http_status", *TOKENS)
+_TEXTS = ("error_type", "error", "finish_reason", "model_returned", "request_id", "content", "notes")
+_SHARED = ("error_type", "finish_reason", "model_returned", "notes")
+_UNKNOWN = -1
+
+
+class AttemptTable:
+    """All attempts of an experiment, column by column: about 300 bytes each beside their text.
+
+    Grows by `append`; nothing in it is ever changed.
+    """
+
+    def __init__(self) -> None:
+        self.position, self.attempt = array("q"), array("i")
+        self.status, self.throttled = bytearray(), bytearray()
+        self.floats = {name: array("d") for name in _FLOATS}
+        self.ints = {name: array("q") for name in _INTS}
+        self.texts: dict[str, list[str | None]] = {name: [] for name in _TEXTS}
+        self._shared: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def append(self, attempt: TokenUsageAttempt, trial: Trial | None = None) -> None:
+        """Add one attempt, of `trial` if it is not its own."""
+        self.position.append((trial or attempt.trial).position)
+        self.attempt.append(attempt.attempt)
+        self.status.append(ATTEMPT_STATUSES.index(attempt.status))
+        self.throttled.append(attempt.throttled)
+        for name, column in self.floats.items():
+            value = getattr(attempt, name)
+            column.append(math.nan if value is None else value)
+        usage = attempt.usage
+        for name, column in self.ints.items():
+            value = attempt.http_status if name == "http_status" else getattr(usage, name)
+            column.append(_UNKNOWN if value is None else value)
+        for name, texts in self.texts.items():
+            text = "; ".join(attempt.notes) or None if name == "notes" else getattr(attempt, name)
+            if text is not None and name in _SHARED:
+                text = self._shared.setdefault(text, text)
+            texts.append(text)
+
+    def copy(self) -> AttemptTable:
+        """An independent table with the same attempts."""
+        other = AttemptTable()
+        other.position, other.attempt = self.position[:], self.attempt[:]
+        other.status, other.throttled = self.status[:], self.throttled[:]
+        other.floats = {name: column[:] for name, column in self.floats.items()}
+        other.ints = {name: column[:] for name, column in self.ints.items()}
+        other.texts = {name: texts[:] for name, texts in self.texts.items()}
+        return other
+
+    def row(self, at: int, trial: Trial) -> TokenUsageAttempt:
+        """The attempt in row `at` as a record."""
+
+        def number(name: str) -> float | None:
+            value = self.floats[name][at]
+            return None if math.isnan(value) else value
+
+        def whole(name: str) -> int | None:
+            value = self.ints[name][at]
+            return None if value == _UNKNOWN else value
+
+        text = {name: texts[at] for name, texts in self.texts.items()}
+        return TokenUsageAttempt(
+            trial=trial,
+            attempt=self.attempt[at],
+            status=ATTEMPT_STATUSES[self.status[at]],
+            error_type=text["error_type"],
+            error=text["error"],
+            started_at=self.floats["started_at"][at],
+            queue_s=self.floats["queue_s"][at],
+            wait_s=self.floats["wait_s"][at],
+            latency_s=self.floats["latency_s"][at],
+            retry_in_s=number("retry_in_s"),
+            throttled=bool(self.throttled[at]),
+            usage=Usage(**{name: whole(name) for name in TOKENS}),
+            cost_usd=number("cost_usd"),
+            finish_reason=text["finish_reason"],
+            model_returned=text["model_returned"],
+            request_id=text["request_id"],
+            http_status=whole("http_status"),
+            content=text["content"],
+            notes=tuple((text["notes"] or "").split("; ")) if text["notes"] else (),
+        )
+
+    def order(self) -> np.ndarray:
+        """Row numbers in the order of trials and attempts."""
+        return np.lexsort((np.frombuffer(self.attempt, "int32"), np.frombuffer(self.position, "int64")))
+
+    def frame(self, keys: pd.DataFrame) -> pd.DataFrame:
+        """The attempts as a frame with the columns of `ATTEMPT_COLUMNS`."""
+        order = self.order()
+        position = np.frombuffer(self.position, "int64")[order]
+        columns: dict[str, Any] = {name: keys[name].array.take(position) for name in ("unit_id", "model", "run")}
+        columns["attempt"] = np.frombuffer(self.attempt, "int32")[order].astype("int64")
+        columns["status"] = _named(np.frombuffer(self.status, "uint8")[order], ATTEMPT_STATUSES)
+        columns["throttled"] = np.frombuffer(self.throttled, "uint8")[order].astype(bool)
+        for name in _FLOATS:
+            values = np.frombuffer(self.floats[name], "float64")[order]
+            if name == "started_at":
+                columns[name] = _times(values)
+            elif ATTEMPT_COLUMNS[name][0] == "Float64":
+                columns[name] = _nullable(values)
+            else:
+                columns[name] = values
+        for name in _INTS:
+            columns[name] = _counts(np.frombuffer(self.ints[name], "int64")[order])
+        for name, texts in self.texts.items():
+            columns[name] = _strings([texts[at] for at in order])
+        return pd.DataFrame({name: columns[name] for name in ATTEMPT_COLUMNS}, copy=False)
+
+    def sums(self, trials: int) -> dict[str, Any]:
+        """Per trial position: attempts, tokens, cost and times summed, and the row of the last attempt (-1: none)."""
+        position = np.frombuffer(self.position, "int64")
+        sums: dict[str, Any] = {"attempts": np.bincount(position, minlength=trials).astype("int64")}
+        for name in TOKENS:
+            values = np.frombuffer(self.ints[name], "int64")
+            known = values != _UNKNOWN
+            total = np.zeros(trials, "int64")
+            np.add.at(total, position[known], values[known])
+            total[np.bincount(position[known], minlength=trials) == 0] = _UNKNOWN
+            sums[name] = _counts(total)
+        for name in ("cost_usd", "latency_s", "wait_s"):
+            values = np.frombuffer(self.floats[name], "float64")
+            known = ~np.isnan(values)
+            total = np.bincount(position[known], values[known], minlength=trials).astype("float64")
+            total[np.bincount(position[known], minlength=trials) == 0] = math.nan
+            sums[name] = _nullable(total)
+        last = np.full(trials, -1, "int64")
+        order = self.order()
+        last[position[order]] = order
+        sums["last"] = last
+        return sums
+
+
+def _named(codes: np.ndarray, names: tuple[str, ...]) -> Any:
+    return pd.Categorical.from_codes(codes.astype("int8"), list(names)).astype("str")  # type: ignore[return-value]
+
+
+def _counts(values: np.ndarray) -> Any:
+    unknown = values == _UNKNOWN
+    return pd.arrays.IntegerArray(np.where(unknown, 0, values), unknown)
+
+
+def _nullable(values: np.ndarray) -> Any:
+    unknown = np.isnan(values)
+    return pd.arrays.FloatingArray(np.where(unknown, 0.0, values), unknown)
+
+
+def _times(seconds: np.ndarray) -> Any:
+    known = np.nan_to_num(seconds * 1e6, nan=0.0).astype("int64").astype("datetime64[us]")
+    known[np.isnan(seconds)] = np.datetime64("NaT")
+    return pd.DatetimeIndex(known).tz_localize("UTC").array
+
+
+def _strings(texts: list[str | None]) -> Any:
+    try:
+        return pd.array(texts, dtype="str")
+    except UnicodeEncodeError:
+        # Half a surrogate pair fits no column; the journal keeps it as it was.
+        return pd.array([t if t is None else t.encode("utf-8", "replace").decode() for t in texts], dtype="str")
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What became of each trial, by position: its value, or the error that ended it without an attempt."""
+
+    values: dict[int, Any]
+    errors: dict[int, tuple[str, str]]
+
+    def succeed(self, position: int, value: object) -> None:
+        """The trial has a prediction."""
+        self.values[position] = value
+        self.errors.pop(position, None)
+
+    def fail(self, position: int, error: AttemptError) -> None:
+        """The trial ended without any attempt."""
+        self.values.pop(position, None)
+        self.errors[position] = (type(error).__name__, str(error))
+
+    def copy(self) -> Outcomes:
+        """An independent copy."""
+        return Outcomes(dict(self.values), dict(self.errors))
+
+
+class Results:
+    """Everything an experiment has answered so far.
+
+    Unpacks as ``predictions, attempts = results``.
+
+    Attributes
+    ----------
+    stopped : str or None
+        Why the run ended early and how to go on; `None` if every trial had its turn.
+    categories : list or None
+        The categories in the given order.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: pd.DataFrame,
+        units: pd.DataFrame,
+        table: AttemptTable,
+        outcomes: Outcomes,
+        stopped: str | None = None,
+        description: Mapping[str, Any] | None = None,
+        again: Callable[[Results, pd.DataFrame], Awaitable[Results]] | None = None,
+    ) -> None:
+        self._keys = keys
+        self._units = units
+        self._table = table
+        self._outcomes = outcomes
+        self.stopped = stopped
+        self.description = dict(description or {})
+        self.categories: list[Any] | None = self.description.get("categories")
+        self._fields: list[str] = self.description.get("fields") or []
+        self._again = again
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        return iter((self.predictions, self.attempts))
+
+    def __len__(self) -> int:
+        """Trials."""
+        return len(self._keys)
+
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """One row per HTTP attempt, failed ones too; columns as in `ATTEMPT_COLUMNS`."""
+        if "attempts" not in self._frames:
+            self._frames["attempts"] = self._table.frame(self._keys)
+        return self._frames["attempts"]
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One row per unit × model × run in input order; `PREDICTION_COLUMNS`, fields, then the unit's own columns."""
+        if "predictions" not in self._frames:
+            self._frames["predictions"] = self._predictions()
+        return self._frames["predictions"]
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The rows of `predictions` with status `failed`."""
+        return self.predictions[self.predictions["status"] == "failed"]
+
+    @property
+    def units(self) -> pd.DataFrame:
+        """The units' own columns, indexed by `unit_id`."""
+        return self._units
+
+    def outcomes(self) -> Iterator[PredictionCategoryTokens]:
+        """Each trial with its prediction and all its attempts, as records."""
+        rows: dict[int, list[int]] = {}
+        for at in self._table.order():
+            rows.setdefault(self._table.position[at], []).append(int(at))
+        for position, (unit_id, model, run) in enumerate(
+            zip(self._keys["unit_id"], self._keys["model"], self._keys["run"], strict=True)
+        ):
+            trial = Trial(position, unit_id, model, run)
+            attempts = tuple(self._table.row(at, trial) for at in rows.get(position, ()))
+            yield PredictionCategoryTokens(trial, self._outcomes.values.get(position), attempts)
+
+    def _predictions(self) -> pd.DataFrame:
+        n = len(self._keys)
+        sums = self._table.sums(n)
+        last = sums.pop("last")
+        ok = np.zeros(n, bool)
+        ok[list(self._outcomes.values)] = True
+        failed = ~ok & (last >= 0)
+        failed[list(self._outcomes.errors)] = True
+        status = np.where(ok, 0, np.where(failed, 1, 2))
+        columns: dict[str, Any] = {name: self._keys[name].array for name in ("unit_id", "model", "run")}
+        values = [self._outcomes.values.get(at) for at in range(n)]
+        columns["prediction"] = self._labels(values)
+        columns["status"] = _named(status, STATUSES)
+        for name in ("error_type", "error"):
+            texts = self._table.texts[name]
+            ended = self._outcomes.errors
+            which = 0 if name == "error_type" else 1
+            columns[name] = _strings(
+                [(ended[at][which] if at in ended else texts[last[at]]) if failed[at] else None for at in range(n)]
+            )
+        columns |= sums
+        sent = np.frombuffer(self._table.floats["started_at"], "float64")
+        took = np.frombuffer(self._table.floats["latency_s"], "float64")
+        ended_at = np.full(n, math.nan)
+        ended_at[last >= 0] = (sent + took)[last[last >= 0]]
+        columns["finished_at"] = _times(ended_at)
+        frame = {name: columns[name] for name in PREDICTION_COLUMNS}
+        for field in self._fields:
+            frame[_free(field, frame)] = (
+                pd.Series([_field(value, field) for value in values], dtype=object).infer_objects().array
+            )
+        unit = self._keys["unit"].to_numpy()
+        for name in self._units.columns:
+            frame[_free(name, frame)] = self._units[name].array.take(unit)
+        return pd.DataFrame(frame, copy=False)
+
+    def _labels(self, values: list[Any]) -> Any:
+        if self.categories is not None:
+            return pd.Categorical(values, categories=self.categories)
+        if values and all(value is None or isinstance(value, str) for value in values):
+            return _strings(values)
+        cells = np.empty(len(values), object)
+        cells[:] = values
+        return cells
+
+    def copy_state(self) -> tuple[AttemptTable, Outcomes]:
+        """Independent copies of the attempts and outcomes behind the frames."""
+        return self._table.copy(), self._outcomes.copy()
+
+    def positions_of(self, rows: pd.DataFrame) -> list[int]:
+        """Where the trials in `rows` stand in `predictions`.
+
+        Raises
+        ------
+        InputError
+            Columns are missing, or a trial is not of this experiment.
+        """
+        wanted = ["unit_id", "model", "run"]
+        if not isinstance(rows, pd.DataFrame) or not set(wanted) <= set(rows.columns):
+            raise InputError("rerun takes rows of predictions: a DataFrame with the columns unit_id, model and run.")
+        known = pd.MultiIndex.from_frame(self._keys[wanted])
+        at = known.get_indexer(pd.MultiIndex.from_frame(rows[wanted]))
+        if (at < 0).any():
+            raise InputError(f"This experiment has no trial {rows[wanted].iloc[int((at < 0).argmax())].to_dict()}.")
+        return sorted(set(at.tolist()))
+
+    async def rerun_failed(self) -> Results:
+        """Ask every trial again that failed or was not run.
+
+        Returns
+        -------
+        Results
+            One row per trial as before, with all attempts ever made.
+        """
+        return await self.rerun(self.predictions[self.predictions["status"] != "ok"])
+
+    async def rerun(self, rows: pd.DataFrame) -> Results:
+        """Ask these trials again, whatever became of them.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            Rows of `predictions`; only the columns `unit_id`, `model` and `run` count.
+
+        Returns
+        -------
+        Results
+            All trials of the experiment: the asked ones with their new outcome, and all attempts ever made.
+        """
+        if self._again is None:
+            raise TypeError(
+                "These results were loaded from a file and know no prompt: "
+                "pass the rows to run_experiment(rows, prompt, ...), or use journal= there to go on."
+            )
+        return await self._again(self, rows)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<12} {text}" for name, text in self.summary().items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for name, text in self.summary().items()
+        )
+        return f"<table>{rows}</table>"
+
+    def summary(self) -> dict[str, str]:
+        """The main numbers in words, in reading order."""
+        predictions, attempts = self.predictions, self.attempts
+        counts = predictions["status"].value_counts()
+        ok, failed, not_run = (int(counts.get(name, 0)) for name in STATUSES)
+        lines = {"answered": f"{ok:,} of {len(predictions):,}"}
+        if failed:
+            kinds = predictions.loc[predictions["status"] == "failed", "error_type"].value_counts()
+            lines["failed"] = f"{failed:,} ({', '.join(f'{n:,} {kind}' for kind, n in kinds.items())})"
+        if not_run:
+            lines["not run"] = f"{not_run:,}"
+        if self.stopped:
+            lines["stopped"] = self.stopped
+        lines["attempts"] = f"{len(attempts):,}"
+        if len(attempts) and (attempts["status"] != "ok").any():
+            kinds = attempts.loc[attempts["status"] != "ok", "error_type"].value_counts()
+            lines["attempts"] += f", unsuccessful: {', '.join(f'{n:,} {kind}' for kind, n in kinds.items())}"
+        lines["tokens"] = (
+            f"{_sum(attempts['total_tokens']):,} ({_sum(attempts['prompt_tokens']):,} in, "
+            f"{_sum(attempts['completion_tokens']):,} out)"
+        )
+        silent = int((attempts["total_tokens"].isna() & attempts["http_status"].eq(200).fillna(True)).sum())
+        if silent:
+            lines["tokens"] += f"; {silent:,} attempts did not report theirs"
+        lines["cost"] = _money(attempts)
+        if len(attempts):
+            lines["throttled"] = (
+                f"{attempts['throttled'].mean():.1%} of attempts, waited {attempts['wait_s'].mean():.1f} s on average"
+            )
+            refused = int(attempts["http_status"].eq(429).sum())
+            if refused:
+                lines["refused"] = f"{refused:,} (429)"
+            began = attempts["started_at"].min()
+            ended = (attempts["started_at"] + pd.to_timedelta(attempts["latency_s"], unit="s")).max()
+            lines["duration"] = f"{(ended - began).total_seconds():,.1f} s"
+        if failed or not_run:
+            lines["go on"] = "results = await results.rerun_failed()"
+        return lines
+
+
+def _sum(column: pd.Series) -> int:
+    total = column.sum()
+    return 0 if pd.isna(total) else int(total)
+
+
+def _money(attempts: pd.DataFrame) -> str:
+    paid = attempts[attempts["total_tokens"].notna()]
+    unknown = paid["cost_usd"].isna()
+    if len(paid) and unknown.all():
+        return f"unknown (no price for {', '.join(sorted(paid['model'].unique()))})"
+    text = f"${float(paid['cost_usd'].sum()):,.4f}"
+    return text + (f" and {int(unknown.sum()):,} attempts of unknown price" if unknown.any() else "")
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """`name`, or the name with underscores if a declared column has it already."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

@@ -1,0 +1,330 @@
+"""Units × models × runs → trials, and a unit → the messages that are asked about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llmlab.errors import EmptyInputError, InputError
+from llmlab.records import Trial
+
+Prompt = str | Sequence[Mapping[str, Any]] | Callable[[Mapping[str, Any]], Any]
+
+_NAMED = r"\{\{(?P<literal>\w+)\}\}|\{(?P<field>%s)\}"
+_IDENTIFIER = r"[A-Za-z_]\w*"
+_BLANK = re.compile(r"[\s\u200b-\u200f\u2060\ufeff\u00ad]*")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What is asked about: ids, the units' own columns, and which runs of which unit.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The units' own columns, one row per unit, in input order; its index is the id.
+    picked : DataFrame or None
+        Columns `unit` (row of `frame`), `run`, and `model` (or NA for all models), if only certain trials are meant.
+    """
+
+    frame: pd.DataFrame
+    picked: pd.DataFrame | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All trials of an experiment by position, made when they are needed.
+
+    Attributes
+    ----------
+    units : Units
+    models : tuple of str
+    runs : int
+    """
+
+    units: Units
+    models: tuple[str, ...]
+    runs: int
+
+    def __len__(self) -> int:
+        if self.units.picked is not None:
+            return len(self.units.picked)
+        return len(self.units) * len(self.models) * self.runs
+
+    def unit_of(self, position: int) -> int:
+        """Row of the unit that the trial at `position` is about."""
+        if self.units.picked is not None:
+            return int(self.units.picked["unit"].to_numpy()[position])
+        return position // (len(self.models) * self.runs)
+
+    def trials(self, positions: Iterable[int] | None = None) -> Iterator[Trial]:
+        """The trials in input order, or those at `positions`."""
+        ids: Any = self.units.frame.index
+        picked = self.units.picked
+        if picked is not None:
+            rows, runs, models = (picked[name].to_numpy() for name in ("unit", "run", "model"))
+            for at in range(len(picked)) if positions is None else positions:
+                yield Trial(at, ids[rows[at]], models[at], int(runs[at]))
+            return
+        each = len(self.models) * self.runs
+        for at in range(len(self)) if positions is None else positions:
+            model, run = divmod(at % each, self.runs)
+            yield Trial(at, ids[at // each], self.models[model], run + 1)
+
+    def keys(self) -> pd.DataFrame:
+        """Columns `unit` (row number), `unit_id`, `model`, `run` of all trials, by position."""
+        if self.units.picked is not None:
+            frame = self.units.picked.reset_index(drop=True)
+            unit, model, run = frame["unit"].to_numpy(), frame["model"].to_numpy(), frame["run"].to_numpy()
+        else:
+            at = np.arange(len(self))
+            each = len(self.models) * self.runs
+            unit, run = at // each if each else at, at % self.runs + 1
+            model = np.array(self.models, dtype=object)[at % each // self.runs] if len(at) else np.array([], object)
+        ids = self.units.frame.index.take(unit)
+        return pd.DataFrame(
+            {
+                "unit": unit.astype("int64"),
+                "unit_id": pd.Series(ids.to_flat_index() if isinstance(ids, pd.MultiIndex) else ids).reset_index(
+                    drop=True
+                ),
+                "model": pd.array(model, dtype="str"),
+                "run": run.astype("int64"),
+            }
+        )
+
+
+def read_units(units: object, *, runs: int, models: tuple[str, ...], result_columns: Iterable[str] = ()) -> Plan:
+    """The user's units as a plan of trials.
+
+    Parameters
+    ----------
+    units : DataFrame, Series, list of str or list of mappings
+        Ids are the column `unit_id` if there is one, else the index. A frame with the columns `unit_id` and `run`
+        (rows of `predictions`) means exactly those runs, of those models if `model` is there too.
+    result_columns : iterable of str
+        Columns of `predictions` that are no columns of the unit.
+
+    Raises
+    ------
+    InputError
+        Not tabular, ids missing or repeated, `runs` below 1, no or repeated models.
+    """
+    if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
+        raise InputError(f"runs must be a whole number of at least 1, not {runs!r}.")
+    if not models or not all(isinstance(model, str) and model.strip() for model in models):
+        raise InputError(f"model must be a model's name or a list of names, not {models!r}.")
+    if len(set(models)) < len(models):
+        raise InputError(f"model names a model twice: {', '.join(models)}.")
+    frame = _as_frame(units)
+    if {"unit_id", "run"} <= set(frame.columns):
+        own = [name for name in frame.columns if name not in {*result_columns, "unit_id", "run", "model"}]
+        return Plan(_picked(frame, own, models), models, runs)
+    if "unit_id" in frame.columns:
+        frame = frame.set_index("unit_id")
+    elif isinstance(frame.index, pd.MultiIndex):
+        frame.index = frame.index.to_flat_index()
+    frame.index.name = "unit_id"
+    missing = frame.index.isna()
+    if missing.any():
+        raise InputError(
+            f"unit_id is missing in row {int(np.flatnonzero(missing)[0])} (of {len(frame)}): every unit needs one."
+        )
+    if not frame.index.is_unique:
+        twice = frame.index[frame.index.duplicated()].unique()
+        raise InputError(
+            f"unit_id must be unique, but {_listed(twice)} stands more than once: try units.reset_index(drop=True)."
+        )
+    return Plan(Units(frame), models, runs)
+
+
+def _as_frame(units: object) -> pd.DataFrame:
+    if isinstance(units, pd.DataFrame):
+        frame = units.copy(deep=False)
+        names = [name for name in frame.columns if not isinstance(name, str)]
+        if names:
+            raise InputError(f"Column names must be text, not {names[0]!r}.")
+        if not frame.columns.is_unique:
+            raise InputError(f"The column {frame.columns[frame.columns.duplicated()][0]!r} stands twice in units.")
+        return frame
+    if isinstance(units, pd.Series):
+        name = units.name if isinstance(units.name, str) else "text"
+        frame = units.rename(name).to_frame()
+        if name != "text":
+            frame["text"] = frame[name]
+        return frame
+    if isinstance(units, (str, bytes, Mapping)) or not isinstance(units, Iterable):
+        raise InputError(
+            f"units must be a DataFrame, a Series, a list of texts or a list of mappings, not {type(units).__name__}."
+        )
+    rows = list(units)
+    if not rows:
+        return pd.DataFrame({"text": pd.Series([], dtype="str")})
+    if all(isinstance(row, Mapping) for row in rows):
+        return pd.DataFrame([dict(row) for row in rows])
+    for place, row in enumerate(rows):
+        if isinstance(row, (Mapping, list, tuple, bytes)) or (
+            not isinstance(row, str) and not pd.api.types.is_scalar(row)
+        ):
+            raise InputError(f"units[{place}] is a {type(row).__name__}: a list holds texts only or mappings only.")
+    return pd.DataFrame({"text": rows})
+
+
+def _picked(frame: pd.DataFrame, own: list[str], models: tuple[str, ...]) -> Units:
+    runs = frame["run"]
+    if runs.isna().any() or not (pd.to_numeric(runs, errors="coerce") >= 1).all():
+        raise InputError("The column run must hold whole numbers from 1, as in predictions.")
+    ids, labels = pd.factorize(frame["unit_id"])
+    if (ids < 0).any():
+        raise InputError("unit_id is missing in some rows.")
+    first = ~pd.Series(ids).duplicated().to_numpy()
+    units = frame.loc[first, own].set_axis(pd.Index(labels, name="unit_id"))
+    picked = pd.DataFrame({"unit": ids.astype("int64"), "run": runs.to_numpy().astype("int64")})
+    if "model" in frame.columns and frame["model"].isin(models).any():
+        picked["model"] = frame["model"].to_numpy(dtype=object)
+        unknown = picked.loc[~picked["model"].isin(models), "model"]
+        if len(unknown):
+            raise InputError(f"The rows hold the model {unknown.iat[0]!r}, which is not in model={list(models)}.")
+    else:
+        picked = picked.merge(pd.DataFrame({"model": np.array(models, dtype=object)}), how="cross")
+    if picked.duplicated().any():
+        raise InputError("Some (unit_id, model, run) stand more than once in the rows.")
+    return Units(units, picked)
+
+
+class Messages:
+    """A unit's messages, made when they are needed.
+
+    Parameters
+    ----------
+    prompt : str, list of messages, or callable
+        A template over the unit's columns (`{text}`), messages with such contents, or unit → text or messages.
+    units : Units
+    instruction : str, optional
+        Appended to the last message.
+
+    Attributes
+    ----------
+    used : list of str
+        Columns that the messages depend on.
+
+    Raises
+    ------
+    InputError
+        An unknown column, a missing value in a column that the prompt uses, a prompt of the wrong kind.
+    """
+
+    def __init__(self, prompt: Prompt, units: Units, instruction: str | None = None) -> None:
+        frame = units.frame
+        self._columns = {name: frame[name].array for name in frame.columns}
+        self._ids = frame.index
+        self._instruction = f"\n\n{instruction}" if instruction else ""
+        self._callable = prompt if callable(prompt) else None
+        self._templates: list[tuple[dict[str, Any], Any]] = []
+        names = "|".join([_IDENTIFIER, *(re.escape(name) for name in sorted(frame.columns, key=len, reverse=True))])
+        self._pattern = re.compile(_NAMED % names)
+        self.used = list(frame.columns)
+        if self._callable is not None:
+            return
+        for message in _as_messages(prompt):
+            self._templates.append(({k: v for k, v in message.items() if k != "content"}, message["content"]))
+        known = {*self._columns, "unit_id"}
+        self._fields = list(dict.fromkeys(
+            match["field"]
+            for _, content in self._templates
+            for text in _texts(content)
+            for match in self._pattern.finditer(text)
+            if match["field"]
+        ))  # fmt: skip
+        self.used = [name for name in self._fields if name in self._columns]
+        unknown = [name for name in self._fields if name not in known]
+        if unknown and len(frame.columns):
+            columns = ", ".join(["unit_id", *frame.columns])
+            raise InputError(
+                f"The prompt asks for {{{unknown[0]}}}, but units have: {columns}. "
+                f"(For a literal {{{unknown[0]}}} write {{{{{unknown[0]}}}}}.)"
+            )
+        for name in self._fields:
+            missing = frame[name].isna().to_numpy() if name in self._columns else np.zeros(0, bool)
+            if missing.any():
+                ids = frame.index[missing]
+                raise InputError(
+                    f"{name} is missing (None or NaN) in {len(ids)} of {len(frame)} units: {_listed(ids)}. "
+                    f"Drop them (units.dropna(subset=[{name!r}])) or fill them first."
+                )
+
+    def render(self, unit: int) -> list[dict[str, Any]]:
+        """Messages of the unit in row `unit`.
+
+        Raises
+        ------
+        EmptyInputError
+            The texts it would ask about are blank.
+        Exception
+            Whatever the user's own callable raises.
+        """
+        if self._callable is not None:
+            row = {"unit_id": self._ids[unit]} | {name: column[unit] for name, column in self._columns.items()}
+            made = self._callable(row)
+            messages = [dict(message) for message in _as_messages(made)]
+            if all(_is_blank(message["content"]) for message in messages if message.get("role") != "system"):
+                raise EmptyInputError("the prompt made for this unit is blank")
+        else:
+            values = {name: str(self._columns[name][unit]) for name in self._fields if name in self._columns}
+            if values and all(_is_blank(value) for value in values.values()):
+                raise EmptyInputError(f"{', '.join(values)} is blank")
+            if "unit_id" in self._fields:
+                values.setdefault("unit_id", str(self._ids[unit]))
+            messages = [head | {"content": self._fill(content, values)} for head, content in self._templates]
+        if self._instruction:
+            last = messages[-1]["content"]
+            if isinstance(last, str):
+                messages[-1]["content"] = last + self._instruction
+            else:
+                messages[-1]["content"] = [*last, {"type": "text", "text": self._instruction.strip()}]
+        return messages
+
+    def _fill(self, template: Any, values: Mapping[str, str]) -> Any:
+        """One pass over named fields: braces in the texts are never templates."""
+        if not isinstance(template, str):
+            return [part | {"text": self._fill(part["text"], values)} if "text" in part else part for part in template]
+        return self._pattern.sub(lambda m: f"{{{m['literal']}}}" if m["literal"] else values[m["field"]], template)
+
+
+def _as_messages(prompt: object) -> list[Mapping[str, Any]]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
+        raise InputError(f"prompt must be a template, a list of messages, or a callable, not {prompt!r:.80}.")
+    for message in prompt:
+        if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
+            raise InputError(
+                f'A message needs a role and a content: {{"role": "user", "content": "…"}}, not {message!r:.80}.'
+            )
+    return list(prompt)
+
+
+def _texts(content: object) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
+        raise InputError(f"A message's content must be text or a list of parts, not {content!r:.80}.")
+    return [part["text"] for part in content if isinstance(part.get("text"), str)]
+
+
+def _is_blank(content: object) -> bool:
+    return isinstance(content, str) and _BLANK.fullmatch(content) is not None
+
+
+def _listed(ids: Iterable[Hashable]) -> str:
+    shown = [repr(one) if isinstance(one, str) else str(one) for one in ids]
+    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

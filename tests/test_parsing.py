@@ -1,0 +1,493 @@
+"""An answer is read from certain to lenient, and whatever is cut, double or a guess is refused."""
+
+import asyncio
+import contextlib
+import enum
+import functools
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pandas as pd
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.errors import (
+    EmptyAnswerError,
+    InputError,
+    InvalidLabelError,
+    ParseError,
+    RefusalError,
+    TruncatedError,
+    ValidationError,
+)
+from llmlab.parsing import Parsed, make_parser
+
+YES_NO = make_parser(categories=["yes", "no"])
+quick = settings(max_examples=150, deadline=None, database=None)
+
+
+class Review(pydantic.BaseModel):
+    label: str
+    score: float | None = None
+
+
+REVIEW = make_parser(response_model=Review)
+
+FAULTS = {  # id: (text, notes or the error's class)
+    "j-fence": ('```json\n{"label": "yes"}\n```', ()),
+    "j-fence, one line": ('```json {"label": "yes"} ```', ()),
+    "j-fence, in prose": ('Sure:\n```json\n{"label": "yes"}\n```\nAnything else?', ()),
+    "j-fence, bare": ("```\nyes\n```", ("bare",)),
+    "j-prose": ('Sure! Here is the JSON you asked for:\n\n{"label": "yes"}\n\nLet me know if you need more.', ()),
+    "j-prose, twice the same": ('{"label": "yes"}\nOnce more:\n{"label":  "yes"}', ()),
+    "j-two": ('{"label": "yes"} Wait, on reflection: {"label": "no"}', ParseError),
+    "j-two, one broken": ("{\"label\": \"yes\"} Wait, on reflection: {'label': 'no'}", ParseError),
+    "j-two, fenced": ('{"label": "yes"} Wait:\n```json\n{"label": "no"}\n```', ParseError),
+    "j-braces-prose": ('Using the set {yes, no}: {"label": "yes"}', ()),
+    "j-braces-prose, quotes": ('Of {"yes", "no"} or {don\'t know}, \\frac{1}{2}: {"label": "yes"}', ()),
+    "j-braces-prose, key": ('Here: {"}": 1, "\\"}": {"label": "no"}, "label": "yes"}', ()),
+    "j-braces-prose, doubled": ('{{"label": "yes"}}', ()),
+    "j-think": ('<think>Maybe {"label": "no"}? Hmm.</think>\n\n{"label": "yes"}', ()),
+    "j-think-end": ('Let me see...</think>{"label": "yes"}', ()),
+    "j-think-inside": ('{"label": "yes", "why": "it says <think>no</think> and ```json {} ```"}', ()),
+    "j-think-open": ('<think>Maybe {"label": "no"}', TruncatedError),
+    "j-think, then nothing": ('<think>Maybe {"label": "no"}</think>\n', EmptyAnswerError),
+    "j-trailing-comma": ('{"label": "yes",}', ("repaired",)),
+    "j-single": ("{'label': 'yes'}", ("repaired",)),
+    "j-single, apostrophe": ("{'why': 'it's fine', 'label': 'yes'}", ("repaired",)),
+    "j-python": ("{'label': 'yes', 'sure': True, 'why': None}", ("repaired",)),
+    "j-single, end unclear": ("{'label': 'yes', 'why': 'a '} and', 'label': 'no'}", ParseError),
+    "j-smart": ("{“label”: “yes”}", ("repaired",)),
+    "j-nan": ('{"label": "yes", "score": NaN}', ("repaired",)),
+    "j-infinity": ('{"label": "yes", "score": -Infinity}', ("repaired",)),
+    "j-infinity, as a number": ('{"label": "yes", "score": 1e999}', ("repaired",)),
+    "j-newline": ('{"label": "yes", "why": "a\nb"}', ("repaired",)),
+    "j-backslash": ('{"label": "yes", "why": "\\alpha"}', ("repaired",)),
+    "j-quotes": ('{"why": "he said "no" loudly", "label": "yes"}', ("repaired",)),
+    "j-dup": ('{"label": "yes", "label": "no"}', ParseError),
+    "j-dup, single quotes": ("{'label': 'yes', 'label': 'no'}", ParseError),
+    "j-dup, the same": ('{"label": "yes", "label": "yes"}', ()),
+    "j-dup, no comma": ('{"label": "no" "yes"}', ParseError),
+    "j-cut": ('{"label": "yes", "why": "beca', TruncatedError),
+    "j-cut, in the label": ('{"label": "ye', TruncatedError),
+    "j-cut, inner object whole": ('{"draft": {"label": "no"}, "label": "ye', TruncatedError),
+    "j-cut, list": ('[{"label": "yes"}, {"lab', TruncatedError),
+    "j-zero-width": ('{"label": "\u200byes\u00a0"}', ("normalised",)),
+    "j-bom": ('\ufeff{"label": "yes"}', ()),
+    "j-escaped": ('"{\\"label\\": \\"yes\\"}"', ("repaired",)),
+    "j-scalar": ('"yes"', ("bare",)),
+    "j-bare": ("yes", ("bare",)),
+    "j-bare, dressed": (" **“Yes”**.\n", ("normalised", "bare")),
+    "j-number": ('{"label": 1}', InvalidLabelError),
+    "j-number-text": ('{"label": "yes", "score": "0,9"}', ()),
+    "j-bool": ('{"label": true}', InvalidLabelError),
+    "j-empty": ("{}", InvalidLabelError),
+    "j-null": ("null", InvalidLabelError),
+    "j-key-case": ('{"Label": "yes"}', ("normalised",)),
+    "j-key-category": ('{"category": "yes"}', ()),
+    "j-key-only": ('{"answer": "yes"}', ()),
+    "j-key-other": ('{"answer": "yes", "why": "no"}', InvalidLabelError),
+    "j-keys-disagree": ('{"label": "yes", "Category": "no"}', InvalidLabelError),
+    "j-unknown": ('{"label": "maybe"}', InvalidLabelError),
+    "j-multi": ('{"label": "yes, no"}', InvalidLabelError),
+    "j-label-list": ('{"label": ["yes", "no"]}', InvalidLabelError),
+    "j-list": ('[{"label": "yes"}]', InvalidLabelError),
+    "j-extra": ('{"label": "yes", "confidence": 0.9, "notes": "x"}', ()),
+    "j-nested": ('{"result": {"label": "yes"}}', ("nested",)),
+    "j-nested, twice": ('{"a": {"b": {"label": "yes"}}}', InvalidLabelError),
+    "j-schema": ('{"type": "object", "properties": {"label": {"type": "string"}}}', InvalidLabelError),
+    "j-schema, of the label": ('{"label": {"type": "string", "enum": ["yes"]}}', InvalidLabelError),
+    "j-refuse": ("I'm sorry, but I can't help with that.", ParseError),
+    "j-sentence": ("The answer is yes.", ParseError),
+    "j-flood": ('{"label":' + " " * 5000, TruncatedError),
+    "j-loop": ('{"why": "' + "and so on " * 500, TruncatedError),
+    "j-xml": ("<label>yes</label>", ("bare",)),
+    "j-xml, object": ('<answer>{"label": "yes"}</answer>', ()),
+    "j-xml, cut": ("<label>yes</la", ParseError),
+    "j-xml, two": ("<label>yes</label><label>no</label>", ParseError),
+    "c-content-null": (None, EmptyAnswerError),
+    "c-content-empty": ("", EmptyAnswerError),
+    "c-content-space": (" \n\t\u00a0\u200b\ufeff", EmptyAnswerError),
+    "nul": ("\x00" * 9, EmptyAnswerError),
+    "lone surrogate": ('{"label": "\\ud800"}', InvalidLabelError),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FAULTS.values(), ids=FAULTS.keys())
+def test_every_fault_gives_yes_or_its_error(text, expected):
+    if isinstance(expected, tuple):
+        assert YES_NO.parse(text) == Parsed("yes", expected)
+    else:
+        with pytest.raises(ParseError) as caught:
+            YES_NO.parse(text)
+        assert type(caught.value) is expected
+        assert len(str(caught.value)) < 1000
+        str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "notes"),
+    [("stop", ()), ("STOP", ()), (None, ("no finish_reason",)), ("eos_token", ("finish_reason eos_token",))],
+)
+def test_an_odd_finish_reason_is_noted(finish_reason, notes):
+    assert YES_NO.parse('{"label": "yes"}', finish_reason) == Parsed("yes", notes)
+
+
+@pytest.mark.parametrize("finish_reason", ["length", "LENGTH", "MAX_TOKENS", "error", "insufficient_system_resource"])
+def test_after_a_cut_only_complete_strict_json_counts(finish_reason):
+    for text in ('{"label": "yes"}', '{"label": "yes"}\n\n\n', '<think>no</think>{"label": "yes"}'):
+        assert YES_NO.parse(text, finish_reason) == Parsed("yes", (f"finish_reason {finish_reason}",))
+    refused = ["yes", '"yes"', '{"label": "yes",}', '{"label": "yes"} Wait', '```json\n{"label": "yes"}\n```', None, ""]
+    for text in [*refused, '{"label": "maybe"}', "<think>ye", '{"label": "yes"']:
+        with pytest.raises(TruncatedError):
+            YES_NO.parse(text, finish_reason)
+    with pytest.raises(TruncatedError):
+        make_parser(response_model=pydantic.RootModel[int]).parse("12", finish_reason)
+
+
+@pytest.mark.parametrize("finish_reason", ["content_filter", "SAFETY", "RECITATION"])
+def test_a_filtered_answer_is_none(finish_reason):
+    with pytest.raises(RefusalError):
+        YES_NO.parse('{"label": "yes"}', finish_reason)
+
+
+def test_an_unknown_label_is_named_with_the_choices():
+    with pytest.raises(
+        InvalidLabelError, match=r"'maybe' is not one of the categories. Choose one of: \"yes\", \"no\""
+    ):
+        YES_NO.parse('{"label": "maybe"}')
+    with pytest.raises(InvalidLabelError) as caught:
+        YES_NO.parse(json.dumps({"label": "long " * 1000}))
+    assert len(str(caught.value)) < 200
+
+
+class Mood(enum.Enum):
+    GOOD = "good mood"
+    BAD = "bad_mood"
+
+
+class Stars(enum.IntEnum):
+    ONE = 1
+    TWO = 2
+
+
+class Plain(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "categories",
+    [
+        ["a b", "C"],
+        ("a b", "C"),
+        {"C", "a b"},
+        pd.Series(["a b", "C"]),
+        pd.Index(["a b", "C"]),
+        pd.CategoricalDtype(["a b", "C"]),
+        pd.Categorical(["C", "a b", "C"]),
+        pd.Series(["C", "a b", "C"], dtype="category"),
+        pd.Series(["a b", "C"]).to_numpy(),
+        [Plain("a b"), Plain("C")],
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_categories_come_in_many_containers(categories):
+    parser = make_parser(categories)
+    assert parser.parse('{"label": "A_B."}') == Parsed("a b", ("normalised",))
+    assert parser.columns == ()
+    assert set(parser.categories or ()) == {"a b", "C"}
+
+
+def test_the_prompt_and_the_schema_list_the_categories():
+    parser = make_parser(["billing", "bug", 'the "other"'])
+    assert parser.instruction == (
+        'Answer with JSON only: {"label": "<category>"}, '
+        'where <category> is one of: "billing", "bug", "the \\"other\\"".'
+    )
+    assert parser.schema is not None
+    assert parser.schema["name"] == "category"
+    assert parser.schema["schema"]["properties"]["label"]["enum"] == ["billing", "bug", 'the "other"']
+    assert make_parser({"b", "a"}).instruction == make_parser({"a", "b"}).instruction
+
+
+def test_an_enum_delivers_its_values_and_a_str_subclass_itself():
+    assert make_parser(Mood).parse('{"label": "Bad mood"}').value == "bad_mood"
+    assert make_parser(Stars).parse('{"label": "TWO"}').value == 2
+    label = Plain("yes")
+    assert make_parser([label]).parse("YES").value is label
+
+
+def test_a_scale_may_be_answered_with_numbers():
+    scale = make_parser(["1", "2", "10", "true"])
+    assert scale.parse('{"label": 2}') == Parsed("2", ("normalised",))
+    assert scale.parse("10") == Parsed("10", ("normalised", "bare"))
+    assert scale.parse('{"label": true}') == Parsed("true", ("normalised",))
+    for label in ("1.0", "false", "null", "3", "[1]"):
+        with pytest.raises(InvalidLabelError):
+            scale.parse(f'{{"label": {label}}}')
+
+
+@pytest.mark.parametrize(
+    "label", ["C++", "A-", "-1", "<18", "18-25", "_", "...", "ß", "是", "👨‍👩‍👧", "N/A", "  padded "]
+)
+def test_awkward_categories_are_told_apart(label):
+    parser = make_parser([label, "C", "A", "1", "18", "25"])
+    assert parser.parse(json.dumps({"label": label})) == Parsed(label)
+    assert parser.parse(label).value == label
+    assert parser.parse('{"label": "1."}').value == "1"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"categories": ["a"], "parse": str.strip},
+        {"categories": ["a"], "response_model": Review},
+        {"categories": []},
+        {"categories": "yes"},
+        {"categories": {"yes": 1}},
+        {"categories": pd.DataFrame({"yes": [1]})},
+        {"categories": 5},
+        {"categories": ["yes", "yes"]},
+        {"categories": ["yes", "Yes "]},
+        {"categories": ["not spam", "not_spam"]},
+        {"categories": ["yes", float("nan")]},
+        {"categories": ["yes", None]},
+        {"categories": pd.Series(["yes", None])},
+        {"categories": ["yes", " \u200b"]},
+        {"categories": [1, 2]},
+        {"categories": [True, False]},
+        {"response_model": Review(label="x")},
+        {"response_model": dict},
+        {"response_model": list[Review]},
+        {"response_model": pydantic.BaseModel},
+        {"response_model": "Review"},
+        {"response_model": pydantic.create_model("NoSchema", call=(Callable[[], int], ...))},
+        {"parse": "json"},
+        {"parse": asyncio.sleep},
+        {"parse": functools.partial(asyncio.sleep, 1)},
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused_before_anything_is_sent(arguments):
+    with pytest.raises(InputError):
+        make_parser(**arguments)
+
+
+def test_a_model_is_validated_and_its_fields_are_columns():
+    assert REVIEW.parse('{"label": "good", "score": 0.9, "more": 1}') == Parsed(Review(label="good", score=0.9))
+    assert REVIEW.parse('Sure: {"label": "good", "score": NaN}') == Parsed(Review(label="good"), ("repaired",))
+    assert REVIEW.parse("{'label': 'good', 'score': nan}") == Parsed(Review(label="good"), ("repaired",))
+    assert REVIEW.columns == ("label", "score")
+
+
+@pytest.mark.parametrize("score", ['"0,9"', "0,9", "9 %", "$5", "1e", "0.9.", "--1"])
+def test_a_number_is_never_guessed(score):
+    with pytest.raises(ParseError):
+        REVIEW.parse(f'{{"label": "good", "score": {score}}}')
+
+
+def test_a_refused_model_says_which_field_and_why():
+    with pytest.raises(ValidationError, match=r"does not fit Review: label: Field required; score: Input should be a"):
+        REVIEW.parse('{"score": "0,9"}')
+    with pytest.raises(ValidationError, match="and 92 more"):
+        make_parser(response_model=pydantic.RootModel[list[int]]).parse(json.dumps(["x"] * 100))
+    for text in ("good", "I'm sorry.", '{"label": "\\ud800"}', '"good"'):
+        with pytest.raises(ParseError):
+            REVIEW.parse(text)
+
+
+def test_a_strict_model_still_takes_dates_and_enums_from_json():
+    class Strict(pydantic.BaseModel, strict=True):
+        day: date
+        mood: Mood
+
+    assert make_parser(response_model=Strict).parse('{"day": "2024-02-29", "mood": "good mood"}').value == Strict(
+        day=date(2024, 2, 29), mood=Mood.GOOD
+    )
+
+
+def test_a_bug_in_a_validator_passes_through():
+    class Buggy(pydantic.BaseModel):
+        label: str
+
+        @pydantic.field_validator("label")
+        @classmethod
+        def check(cls, label: str) -> str:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_parser(response_model=Buggy).parse('{"label": "x"}')
+
+
+class Node(pydantic.BaseModel):
+    default: str = "x"
+    children: list["Node"] = []
+
+
+def test_schemas_are_closed_and_say_whether_they_are_strict():
+    schema = make_parser(response_model=Node).schema
+    assert schema is not None
+    assert (schema["name"], schema["strict"]) == ("Node", True)
+    for part in (schema["schema"], schema["schema"]["$defs"]["Node"]):
+        assert part["required"] == ["default", "children"]
+        assert part["additionalProperties"] is False
+        assert "default" not in part["properties"]["children"]
+    loose = make_parser(response_model=pydantic.create_model("Loose[int]", counts=(dict[str, int], ...))).schema
+    assert loose is not None
+    assert (loose["name"], loose["strict"]) == ("Loose_int_", False)
+    assert loose["schema"]["properties"]["counts"]["additionalProperties"] == {"type": "integer"}
+    assert make_parser(response_model=pydantic.RootModel[list[int]]).schema is None
+
+
+def test_a_list_is_read_from_prose_and_fences():
+    items = make_parser(response_model=pydantic.RootModel[list[Review]])
+    numbers = make_parser(response_model=pydantic.RootModel[list[int]])
+    assert items.parse('Here: [{"label": "a"}, {"label": "b"}]').value.root == [Review(label="a"), Review(label="b")]
+    assert numbers.parse("Here:\n```json\n[1, 2]\n```").value.root == [1, 2]
+
+
+def test_a_callable_gets_the_text_and_only_its_value_errors_are_parse_errors():
+    def raising(error: Exception):
+        def parse(text: str) -> object:
+            raise error
+
+        return make_parser(parse=parse)
+
+    assert make_parser(parse=json.loads).parse(" [1]") == Parsed([1])
+    assert make_parser(parse=int).parse("7", "length") == Parsed(7, ("finish_reason length",))
+    with pytest.raises(ParseError, match="JSONDecodeError: Expecting value"):
+        make_parser(parse=json.loads).parse("x")
+    for error in (ValueError("v"), KeyError("k"), IndexError("i"), InvalidLabelError("l")):
+        with pytest.raises(ParseError):
+            raising(error).parse("x")
+    for bug in (TypeError("t"), AttributeError("a"), ZeroDivisionError("z")):
+        with pytest.raises(type(bug)):
+            raising(bug).parse("x")
+
+
+def test_without_a_description_the_text_is_the_value():
+    parser = make_parser()
+    assert parser.parse("\ufeff Hello {world} \n") == Parsed("Hello {world}")
+    assert (parser.instruction, parser.schema, parser.columns) == (None, None, ())
+    with pytest.raises(EmptyAnswerError):
+        parser.parse(" ")
+
+
+HUGE = {
+    "brackets": "[" * 1_000_000,
+    "objects": '{"a":' * 200_000,
+    "deep and closed": '{"label": "yes", "x": ' + "[" * 970 + "]" * 970 + "}",
+    "prose braces": "{yes} " * 170_000,
+    "broken objects": '{"a": "\n"} ' * 80_000,
+    "not finite": '{"a": NaN} ' * 90_000,
+    "empty objects": "{}" * 500_000,
+    "quotes": '"' * 1_000_000,
+    "digits": "1" * 1_000_000,
+    "ticks": "```" * 330_000,
+    "thinking": "<think>" * 140_000,
+    "label": json.dumps({"label": "x" * 1_000_000}),
+    "combining marks": json.dumps({"label": "a" + "\u0301\u0316" * 200_000}, ensure_ascii=False),
+    "keys": json.dumps(dict.fromkeys(map(str, range(80_000)), "yes")),
+    "worst repair": '{"a": ' + "(" * 7_900 + "}",
+    "long repair": "{'why': '" + "so " * 300_000 + "', 'label': 'yes'}",
+}
+
+
+@pytest.mark.parametrize("text", HUGE.values(), ids=HUGE.keys())
+def test_huge_and_deep_answers_are_refused_in_time(text):
+    started = time.perf_counter()
+    with contextlib.suppress(ParseError):
+        assert YES_NO.parse(text).value == "yes"
+    assert time.perf_counter() - started < 2  # about 0.3 s; the rest is for a busy machine
+
+
+PREFIXES = ["spam", "spam other", "no", "not", "not sure", "a"]
+FORMS = [
+    lambda label, why: json.dumps({"label": label, "why": why}),
+    lambda label, why: json.dumps({"why": why, "label": label}, ensure_ascii=False, indent=1),
+    lambda label, why: json.dumps({"draft": {"label": "no"}, "why": [why], "Category": label}),
+    lambda label, why: json.dumps({"result": {"label": label}}),
+    lambda label, why: json.dumps({"label": label}) + "\n" * 3,
+    lambda label, why: "Sure!\n```json\n" + json.dumps({"label": label, "why": why}) + "\n```\nMore?",
+    lambda label, why: 'Of {no, a}: {"label": ' + json.dumps(label) + ',}. It "is" so.',
+    lambda label, why: "<think>{'label': 'no'}</think>" + json.dumps({"why": why, "label": label}),
+    lambda label, why: f"{{'why': 'it\\'s', 'label': '{label}'}}",
+    lambda label, why: f"{{“label”: “{label}”}}",
+    lambda label, why: json.dumps(json.dumps({"label": label})),
+    lambda label, why: f"<label>{label}</label>",
+    lambda label, why: f'"{label}"',
+    lambda label, why: f"```\n{label}\n```",
+]
+
+
+@quick
+@given(st.sampled_from(PREFIXES), st.sampled_from(FORMS), st.text(max_size=20), st.data())
+def test_no_truncation_becomes_another_label(label, form, why, data):
+    parser = make_parser(PREFIXES)
+    answer = form(label, why)
+    assert parser.parse(answer).value == label
+    cut = answer[: data.draw(st.integers(0, len(answer)))]
+    for finish_reason in ("stop", "length"):
+        with contextlib.suppress(ParseError):
+            assert parser.parse(cut, finish_reason).value == label
+
+
+pieces = (
+    """{"label" :"yes" no {'label':'no'} "why": null NaN 0,9 ```json </think> <think> <label> </label> {yes,no} //"""
+)
+fragments = st.sampled_from([*pieces.split(), *"{}[]()'\"“”:,.\\`<>\n ", "\ud800", "\x00", '{"label": "yes"}'])
+any_text = st.one_of(st.text(), st.lists(fragments, max_size=12).map("".join))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@quick
+@given(any_text, st.sampled_from(["stop", "length", None]))
+def test_any_text_gives_a_category_or_a_parse_error(text, finish_reason):
+    for parser, kind in ((YES_NO, str), (REVIEW, Review), (make_parser(), str)):
+        try:
+            value = parser.parse(text, finish_reason).value
+        except ParseError:
+            continue
+        assert isinstance(value, kind)
+        assert parser is not YES_NO or value in ("yes", "no")
+
+
+@quick
+@given(json_values)
+def test_any_json_gives_a_category_or_a_parse_error(value):
+    for answer in (value, {"label": value}, {"label": {"label": value}}):
+        with contextlib.suppress(ParseError):
+            assert YES_NO.parse(json.dumps(answer)).value in ("yes", "no")
+
+
+@quick
+@given(st.dictionaries(st.text(max_size=9), json_values, min_size=1, max_size=4))
+def test_valid_json_is_delivered_as_it_is(value):
+    anything = make_parser(response_model=pydantic.RootModel[dict[str, Any]])
+    for form in (json.dumps(value), f"```json\n{json.dumps(value)}\n```", f"Here: {json.dumps(value)} Good?"):
+        assert anything.parse(form) == Parsed(pydantic.RootModel[dict[str, Any]](value))
+
+
+@quick
+@given(st.sampled_from(PREFIXES), st.text("abc XY,.'\"“é-1:", max_size=16), st.booleans())
+def test_a_repair_moves_punctuation_but_never_content(label, why, escaped):
+    anything = make_parser(response_model=pydantic.RootModel[dict[str, str]])
+    for value in ({"why": why, "label": label}, {"label": label, "why": why}):
+        naive = ", ".join(f"'{key}': '{item}'" for key, item in value.items())
+        try:
+            repaired = anything.parse(repr(value) if escaped else f"{{{naive}}}").value.root
+        except ParseError:
+            continue
+        assert repaired.get("label", label) == label
+        kept = [re.sub(r"[\s'\"“:,]", "", "".join(sum(item.items(), ()))) for item in (value, repaired)]
+        assert kept[0] == kept[1]
