@@ -173,6 +173,8 @@ class ChatClient:
         # A simulated key is an ordinary word; a real one is taken out of whatever comes back.
         self._key = "" if endpoint.simulated else endpoint.api_key
         self._own = endpoint.client is None
+        # The whole address spares the SDK joining it for every call; a client of the user's may have its own ways.
+        self._path = f"{endpoint.base_url}/chat/completions" if self._own else "/chat/completions"
         self._timeout_s = timeout_s
         self._learn = learn
         self._raw = httpx2.Response
@@ -241,18 +243,20 @@ class ChatClient:
         return Reply(error=error)
 
     async def _exchange(self, body: dict[str, Any], options: dict[str, Any]) -> Reply:
-        path = "/chat/completions"
         content = encode(body) if self._own else None
-        response = await self._post(path, body, content, options)
+        response = await self._post(self._path, body, content, options)
         for _ in range(MOST_HOPS):
+            if response.status_code not in (307, 308):
+                break
             here = str(response.request.url)
             target = urljoin(here, response.headers.get("location", here))
-            # Only to the same server: the key goes nowhere else.
-            if response.status_code not in (307, 308) or urlsplit(target)[:2] != urlsplit(here)[:2]:
+            if urlsplit(target)[:2] != urlsplit(here)[:2]:
+                # The key goes to no other server.
                 break
             response = await self._post(target, body, content, options)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return read_reply(response.status_code, headers, response.content, key=self._key, learn=self._learn)
+        return read_reply(
+            response.status_code, response.headers, response.content, key=self._key, learn=self._learn
+        )
 
     async def _post(self, path: str, body: dict[str, Any], content: bytes | None, options: Any) -> httpx2.Response:
         try:

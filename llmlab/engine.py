@@ -9,6 +9,7 @@ stands in a heap and holds none.
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import itertools
 import time
@@ -38,6 +39,7 @@ from llmlab.units import Messages, Plan
 
 FIRST_CONNECTIONS = 8
 RAMP_S = 0.05
+STARTS_PER_TURN = 2
 SHOW_EVERY_S = 0.25
 
 
@@ -118,6 +120,7 @@ class Run:
         self._later: list[tuple[float, int, _Asked]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._order = itertools.count()
+        self._fill_is_due = False
         self._allowed = min(FIRST_CONNECTIONS, setup.max_concurrent)
         self._answered = 0
         self._same = ("", 0)
@@ -143,6 +146,8 @@ class Run:
         self._view: View = make_view(setup.progress, self.tally, self.stop)
         self._began = self.tally.started = time.monotonic()
         ticker = loop.create_task(self._show_now_and_then())
+        # What the kernel holds already needs no walking through by the garbage collector, which halts the loop.
+        gc.freeze()
         try:
             self._widen()
             await self._over
@@ -151,6 +156,7 @@ class Run:
             raise
         finally:
             self.stopped = self.stopped or (None if self._over.done() else "ended early")
+            gc.unfreeze()
             ticker.cancel()
             self._leave()
             if self._timer is not None:
@@ -173,17 +179,27 @@ class Run:
             self._loop.call_later(RAMP_S, self._widen)  # type: ignore[union-attr]
 
     def _fill(self) -> None:
-        """Give free slots to the trials that wait, retries first."""
-        while self.stopped is None and len(self._tasks) < self._allowed:
+        """Give free slots to the trials that wait, retries first; a few each turn of the loop, which stays smooth."""
+        self._fill_is_due = False
+        for _ in range(STARTS_PER_TURN):
+            if self.stopped is not None or len(self._tasks) >= self._allowed:
+                break
             asked = self._ready.popleft() if self._ready else self._next_fresh()
             if asked is None:
                 break
             task = self._loop.create_task(self._attempt(asked))  # type: ignore[union-attr]
             self._tasks.add(task)
             task.add_done_callback(self._slot_is_free)
+        else:
+            self._fill_soon()
         idle = self.stopped is not None or not (self._later or self._ready)
         if not self._tasks and idle and not self._over.done():
             self._over.set_result(None)
+
+    def _fill_soon(self) -> None:
+        if not self._fill_is_due:
+            self._fill_is_due = True
+            self._loop.call_soon(self._fill)  # type: ignore[union-attr]
 
     def _next_fresh(self) -> _Asked | None:
         trial = next(self._fresh, None)
@@ -195,7 +211,7 @@ class Run:
         if bug is not None:
             self.bug = self.bug or (bug if isinstance(bug, Exception) else RuntimeError(repr(bug)))
             self._stop(f"an error in your code: {type(bug).__name__}: {bug}", self._setup.grace_s)
-        self._fill()
+        self._fill_soon()
 
     # one attempt
 
@@ -415,7 +431,7 @@ class Run:
             self._set_timer()
         if grace_s is not None:
             loop.call_later(grace_s, self._leave)
-        loop.call_soon(self._fill)
+        self._fill_soon()
 
     def _leave(self) -> None:
         for task in self._tasks:

@@ -186,7 +186,6 @@ class Schedule:
             for budget, weight in ((self.requests, 1.0), (self.tokens, slot.tokens)):
                 if budget.limit is not None:
                     budget.tat -= weight * self.interval_s(budget.limit, slot.sent_at)
-            self._newest = None
         slot.requests, slot.tokens = 0, 0.0
         return True
 

@@ -569,13 +569,15 @@ async def test_when_every_waiter_is_cancelled_nothing_is_left():
 async def test_a_waiter_cancelled_in_the_tick_of_its_grant_gives_it_back(lead_s):
     limiter = limited(60)
     await limiter.acquire()
-    first, second = await queue(limiter, 2)
+    first, second, third = await queue(limiter, 3)
     asyncio.get_running_loop().call_at(1.0 + lead_s, first.cancel)
     await second
     assert first.cancelled()
     assert now() == pytest.approx(1)
     assert limiter.get_metrics()["total_requests"] == 2
     assert limiter.get_metrics()["queue_size"] == 2
+    await third
+    assert now() == pytest.approx(2)
 
 
 @pytest.mark.parametrize("timeout_s", [0.5, 1.0, 1.0 - 5e-10, 1.0 + 5e-10, 1.5])
@@ -997,27 +999,57 @@ def test_an_interrupted_loop_does_not_block_the_next(two_loops):
 
 def test_a_waiter_cancelled_while_its_loop_stood_still_is_not_counted_twice(two_loops):
     """Its lane must keep the timer of the others who wait there."""
-    stopped, running = two_loops
+    stopped, _ = two_loops
     clock = Clock()
     limiter = RateLimiter(60, clock=clock)
-    stopped.run_until_complete(limiter.acquire())
-    [first] = stopped.run_until_complete(queue(limiter, 1))
-    [other] = running.run_until_complete(queue(limiter, 1))
-    [last] = stopped.run_until_complete(queue(limiter, 1))
+    ask, asked, pump, pumped, end = (threading.Event() for _ in range(5))
 
-    async def pump():
+    async def other():
+        while not ask.is_set():
+            await asyncio.sleep(0.001)
+        tasks = await queue(limiter, 1)
+        asked.set()
+        while not pump.is_set():
+            await asyncio.sleep(0.001)
         limiter.limit = 60
+        pumped.set()
+        while not end.is_set():
+            await asyncio.sleep(0.001)
+        await cancelled(*tasks)
 
-    running.run_until_complete(pump())
-    first.cancel()
-    stopped.run_until_complete(asyncio.sleep(0))
-    assert first.cancelled()
-    assert limiter.get_metrics()["waiting"] == 1
-    assert len(timers(stopped)) == 1
+    async def first_and_last():
+        await limiter.acquire()
+        first = await queue(limiter, 1)
+        ask.set()
+        assert asked.wait(10)
+        return first + await queue(limiter, 1)
+
+    with thread(other):
+        first, last = stopped.run_until_complete(first_and_last())
+        pump.set()
+        assert pumped.wait(10)
+        assert limiter.get_metrics()["waiting"] == 2
+        first.cancel()
+        stopped.run_until_complete(asyncio.sleep(0))
+        assert first.cancelled()
+        assert limiter.get_metrics()["waiting"] == 2
+        assert len(timers(stopped)) == 1
+        end.set()
     clock.now = 10.0
-    running.run_until_complete(asyncio.wait_for(other, 5))
-    clock.now = 20.0
     stopped.run_until_complete(asyncio.wait_for(last, 5))
+
+
+def test_a_loop_that_stops_and_runs_again_has_one_timer(two_loops):
+    stopped, running = two_loops
+    limiter = RateLimiter(60, clock=Clock())
+    stopped.run_until_complete(limiter.acquire())
+    for _ in range(3):
+        stopped.run_until_complete(queue(limiter, 1))
+        running.run_until_complete(queue(limiter, 1))
+    stopped.run_until_complete(asyncio.sleep(0))
+    assert len(timers(stopped)) == 1
+    running.run_until_complete(asyncio.sleep(0))
+    assert len(timers(running)) == 1
 
 
 def test_a_loop_that_was_blocked_sends_no_more_than_a_window_when_it_wakes():
@@ -1130,6 +1162,24 @@ def test_the_collector_may_end_an_abandoned_holder_while_the_limiter_is_at_work(
         gc.enable()
     assert len(ended) == 1
     assert limiter.get_metrics()["total_requests"] == 2
+
+
+@virtual
+async def test_what_the_collector_ends_between_the_look_and_the_booking_lets_nobody_slip_through(monkeypatch):
+    limiter = limited(60)
+    first = await limiter.acquire()
+    original = Schedule.book
+
+    def book(self, *args):
+        first.answered()
+        return original(self, *args)
+
+    monkeypatch.setattr(Schedule, "book", book)
+    tasks = await queue(limiter, 3)
+    await asyncio.sleep(1.5)
+    assert [task.done() for task in tasks] == [True, False, False]
+    await asyncio.gather(*tasks)
+    assert now() == pytest.approx(3)
 
 
 def test_nest_asyncio_may_run_a_loop_inside_a_loop():

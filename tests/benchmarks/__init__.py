@@ -1,0 +1,1 @@
+"""Benchmarks: llmlab, the plain SDK on both transports, and the raw floor, interleaved against one local server."""
