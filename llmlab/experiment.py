@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import json
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -156,6 +158,17 @@ _watched: list[Experiment] = []
 @contextlib.contextmanager
 def _stopped_by_interrupt(experiment: Experiment) -> Iterator[None]:
     """While this lasts, the first interrupt (■, Ctrl-C) stops the experiment gently; the second is the usual one."""
+    _watched.append(experiment)
+    try:
+        with _interrupts_stop():
+            yield
+    finally:
+        _watched.remove(experiment)
+
+
+@contextlib.contextmanager
+def _interrupts_stop() -> Iterator[None]:
+    """Interrupts stop every experiment that is watched, in the main thread and in others."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -166,12 +179,10 @@ def _stopped_by_interrupt(experiment: Experiment) -> Iterator[None]:
         for one in _watched:
             one.stop("interrupted")
 
-    _watched.append(experiment)
     signal.signal(signal.SIGINT, interrupted)
     try:
         yield
     finally:
-        _watched.remove(experiment)
         if signal.getsignal(signal.SIGINT) is interrupted:
             signal.signal(signal.SIGINT, before)
 
@@ -410,13 +421,17 @@ async def run_experiment(
 def run_experiment_sync(units: object, prompt: Prompt, **settings: Any) -> Results:
     """`run_experiment` for plain scripts and threads, and inside a running loop such as a notebook cell's.
 
-    In a running loop, and only there, nest_asyncio is applied; it stays applied for the whole process. A loop that it
-    cannot patch (uvloop) is left alone, and the experiment runs in a thread.
+    In a notebook's cell it runs in a thread while the cell waits. In any other running loop, and only there,
+    nest_asyncio is applied; it stays applied for the whole process. A loop that it cannot patch (uvloop) is left alone,
+    and the experiment runs in a thread.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(run_experiment(units, prompt, **settings))
+    if "ipykernel" in sys.modules:
+        # A nested loop would take the kernel's next messages and lose them: queued cells would never run.
+        return _in_a_thread(run_experiment(units, prompt, **settings))
     import nest_asyncio
 
     try:
@@ -435,9 +450,11 @@ def _in_a_thread(work: Any) -> Results:
         except BaseException as error:
             outcome.append(error)
 
-    thread = threading.Thread(target=run, name="llmlab")
-    thread.start()
-    thread.join()
+    # The context tells a kernel which cell the output belongs to.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="llmlab")
+    with _interrupts_stop():
+        thread.start()
+        thread.join()
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]

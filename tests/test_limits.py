@@ -170,9 +170,7 @@ def lines(caplog):
 # The three tiers
 
 
-async def tier(
-    limiter: RateLimiter, count: int = 750, latency_s: float = 0.3
-) -> tuple[list[float], list[float]]:
+async def tier(limiter: RateLimiter, count: int = 750, latency_s: float = 0.3) -> tuple[list[float], list[float]]:
     """Send `count` requests that arrive up to 0.2 s later; returns the arrivals and the answers."""
     arrivals, answers = [], []
 
@@ -274,9 +272,7 @@ def overrun(arrivals, limits, period_s, margin_s) -> list:
 )
 @settings(max_examples=60, deadline=None, database=None)
 @virtual
-async def test_a_strict_server_never_sees_too_much_whatever_the_clients_do(
-    limit, burst, tokens, units, changes
-):
+async def test_a_strict_server_never_sees_too_much_whatever_the_clients_do(limit, burst, tokens, units, changes):
     limiter = limited(limit, burst=burst, tokens=tokens)
     loop = asyncio.get_running_loop()
     arrivals, asked, granted, limits = [], [], {}, [(0.0, limit)]
@@ -1518,9 +1514,7 @@ async def test_the_key_appears_nowhere(lines):
     assert KEY not in str(said)
     assert KEY[-6:] not in str(said)
     assert len(lines()) == 1
-    assert (
-        repr(limiter) == f"<RateLimiter {fingerprint(KEY)}: 60 requests, 1000000 tokens per 60 s, 1 granted>"
-    )
+    assert repr(limiter) == f"<RateLimiter {fingerprint(KEY)}: 60 requests, 1000000 tokens per 60 s, 1 granted>"
     assert repr(RateLimiter(None)) == "<RateLimiter: unlimited requests per 60 s, 0 granted>"
 
 

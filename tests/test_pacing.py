@@ -37,9 +37,7 @@ def take(plan: Schedule, now: float, tokens: float = 0) -> Slot:
     return plan.book(tokens, due, then)
 
 
-def times(
-    plan: Schedule, count: int, now: float = 0.0, latency_s: float = 0.3, tokens: float = 0
-) -> list[float]:
+def times(plan: Schedule, count: int, now: float = 0.0, latency_s: float = 0.3, tokens: float = 0) -> list[float]:
     """When `count` requests leave that all ask at `now` and are each answered after `latency_s`."""
     left: list[float] = []
     slots: list[Slot] = []
@@ -501,9 +499,7 @@ def test_a_cut_on_the_way_up_starts_from_where_it_was():
     burst=st.floats(1, 30),
     steps=st.lists(
         st.tuples(
-            st.sampled_from(
-                ["take", "answered", "refused", "give_back", "change", "change_tokens", "pause", "rest"]
-            ),
+            st.sampled_from(["take", "answered", "refused", "give_back", "change", "change_tokens", "pause", "rest"]),
             st.floats(0, 1),
         ),
         max_size=60,
