@@ -1,6 +1,8 @@
 """Notebook-first LLM experiments: strict rate limits, every attempt kept, nothing lost."""
 
-from llmlab import charts, errors, simulate
+from typing import TYPE_CHECKING, Any
+
+from llmlab import charts, errors
 from llmlab.errors import ExperimentStopped, InputError, JournalError, LlmlabError
 from llmlab.experiment import (
     Experiment,
@@ -14,6 +16,9 @@ from llmlab.limits import Grant, RateLimiter, RateLimiterRegistry
 from llmlab.records import PredictionCategoryTokens, TokenUsageAttempt
 from llmlab.results import Results
 from llmlab.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from llmlab import simulate
 
 __version__ = "0.1.0"
 
@@ -39,3 +44,12 @@ __all__ = [
     "simulate",
     "start_experiment",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Later, so that `python -m llmlab.simulate` is not imported twice.
+    if name == "simulate":
+        import importlib
+
+        return importlib.import_module("llmlab.simulate")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

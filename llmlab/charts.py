@@ -9,7 +9,6 @@ limiter. They are Okabe and Ito's. Time runs from when the first attempt began t
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -175,7 +174,9 @@ def token_costs(data: Any, by: str = "model", *, ax: Axes | None = None) -> Axes
         left += np.where(known, row, 0.0)
     unpriced = np.isnan(sums).all(axis=0)
     for at, total in enumerate(left):
-        text = "unknown" if unpriced[at] else ("≥ " if open_end[at] else "") + (_usd(total) if money else f"{total:,.0f}")
+        text = (
+            "unknown" if unpriced[at] else ("≥ " if open_end[at] else "") + (_usd(total) if money else f"{total:,.0f}")
+        )
         ax.annotate(text, (total, at), (4, 0), textcoords="offset points", va="center", fontsize="small")
     ax.set_yticks(range(len(names)), [_short(name) for name in names])
     ax.set_ylim(max(len(names), 2) - 0.4, -0.6)

@@ -254,9 +254,7 @@ class ChatClient:
                 # The key goes to no other server.
                 break
             response = await self._post(target, body, content, options)
-        return read_reply(
-            response.status_code, response.headers, response.content, key=self._key, learn=self._learn
-        )
+        return read_reply(response.status_code, response.headers, response.content, key=self._key, learn=self._learn)
 
     async def _post(self, path: str, body: dict[str, Any], content: bytes | None, options: Any) -> httpx2.Response:
         try:

@@ -1,6 +1,6 @@
 """What went wrong: a refusal or an exception → one `AttemptError`, with the wait that the provider asks for.
 
-The rules go from what is said (credit, day's quota, too long, …) to what is only numbered (the status), because gateways
+The rules go from what is said (credit, day's quota, too long, …) to what is only numbered (the status): gateways
 wrap, renumber and translate each other's errors.
 """
 
