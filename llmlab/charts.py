@@ -279,7 +279,7 @@ def progress_over_time(data: Any, limit: float | None = None, *, ax: Axes | None
         at_best = 60 * trials / limit
         x = np.array([0.0, min(at_best, clock.span_s)])
         label = f"the limit, {limit:,.4g} per minute"
-        ax.plot(x / clock.per, x * limit / 60, color="black" if _light(ax) else "white", linestyle=(0, (4, 3)),
+        ax.plot(x / clock.per, x * limit / 60, color=ax.xaxis.label.get_color(), linestyle=(0, (4, 3)),
                 linewidth=1.2, label=label)  # fmt: skip
     ax.set_ylim(0, 1.08 * max(trials, len(attempts), 1))
     ax.set_ylabel("count")
@@ -329,7 +329,7 @@ def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
         here = np.bincount(at[(share >= level) & (share < above)], minlength=len(models))
         exact, above = level in share and set(share[(share >= level) & (share < above)]) == {level}, level
         width = 100 * here / np.where(sizes, sizes, 1)
-        name = "all agree" if level == 1 else f"{level:.0%}" if exact else f"{level:.0%} or more"
+        name = "all agree" if level == 1 else f"{100 * level:.0f} %" + ("" if exact else " or more")
         ax.barh(range(len(models)), width, 0.7, left, color=colour, label=name)
         for y in np.flatnonzero(width > 7):
             ax.text(left[y] + width[y] / 2, y, f"{width[y]:.0f} %", ha="center", va="center", fontsize="small",
@@ -466,3 +466,104 @@ def _groups(data: Any, attempts: pd.DataFrame, by: str) -> tuple[np.ndarray, lis
         key = attempts[by]
         names = sorted(set(key)) if by == "attempt" else list(dict.fromkeys(key))
     return pd.Index(names).get_indexer(pd.Index(key)), [str(name) for name in names]
+
+
+def _largest(sums: np.ndarray, open_end: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The bars in their order, the smallest of too many put together."""
+    if len(names) <= MOST_BARS:
+        return sums, open_end, names
+    size = np.nansum(sums, axis=0)
+    kept = np.sort(np.argsort(-size, kind="stable")[: MOST_BARS - 1])
+    rest = np.setdiff1d(np.arange(len(names)), kept)
+    unknown = np.isnan(sums[:, rest]).all(axis=1)
+    others = np.where(unknown, math.nan, np.nansum(sums[:, rest], axis=1))
+    names = [*(names[at] for at in kept), f"{len(rest):,} others"]
+    return np.column_stack([sums[:, kept], others]), np.append(open_end[kept], open_end[rest].any()), names
+
+
+def _gaps(
+    attempts: pd.DataFrame, tokens: np.ndarray, unknown: np.ndarray, silent: np.ndarray, money: bool
+) -> list[str]:
+    """What the bars lack, in lines below the axis."""
+    unpriced = unknown & ~np.isnan(tokens) if money else np.zeros(len(tokens), bool)
+    parts = []
+    if unpriced.any():
+        models = ", ".join(_short(name) for name in attempts["model"][unpriced].drop_duplicates()[:4])
+        parts.append(f"{_count(unpriced.sum(), 'attempt')} of unknown price ({models})")
+    if (unknown & ~unpriced).any():
+        parts.append(f"{_count((unknown & ~unpriced).sum(), 'attempt')} that reported no usage")
+    if silent.any():
+        parts.append(f"{_count(silent.sum(), 'failed call')} without usage")
+    return textwrap.wrap(f"not included: {'; '.join(parts)}", 64) if parts else []
+
+
+def _bins(span_s: float, rows: float) -> np.ndarray:
+    """Edges in s over the run: round widths, at most `MOST_BINS`, and some five rows in each."""
+    wanted = span_s / max(1.0, min(MOST_BINS, rows / 5))
+    width = next((width for width in BIN_S if width >= wanted), 86_400 * math.ceil(wanted / 86_400))
+    return np.arange(max(1, math.ceil(span_s / width - 1e-9)) + 1) * float(width)
+
+
+def _steps(ax: Axes, times: np.ndarray, clock: _Clock, **style: Any) -> None:
+    """A line that counts the times, from 0 to the end of the run."""
+    count = np.arange(1, len(times) + 1)
+    every = max(1, len(times) // MOST_POINTS)
+    x = np.concatenate([[0.0], times[::-every][::-1], [clock.span_s]]) / clock.per
+    ax.step(x, np.concatenate([[0], count[::-every][::-1], [len(times)]]), where="post", **style)
+
+
+def _nothing(ax: Axes, text: str) -> Axes:
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
+    return ax
+
+
+def _title(ax: Axes, text: str) -> Axes:
+    # Leaves room for the row of the legend.
+    ax.set_title(text, loc="left", fontsize="medium", pad=22 if ax.get_legend() else 8)
+    return ax
+
+
+def _legend(ax: Axes, columns: int = 3, title: str | None = None) -> Axes:
+    """One row above the Axes, where no data is."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize="small", title=title,
+              borderaxespad=0.2, handlelength=1.2, columnspacing=1.2, handletextpad=0.5)  # fmt: skip
+    return ax
+
+
+def _whole(axis: Any) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _share(part: float, whole: float) -> str:
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if percent == round(percent) or 1 < percent < 99 else f"{percent:.1f} %"
+
+
+def _count(number: float, word: str) -> str:
+    return f"{number:,.0f} {word}" + ("" if number == 1 else "s")
+
+
+def _usd(usd: float) -> str:
+    digits = 2 if usd >= 1 or usd <= 0 else min(10, 2 - math.floor(math.log10(usd)))
+    return rf"\${usd:,.{digits}f}"
+
+
+def _span(seconds: float) -> str:
+    """A duration in words: 10 ms is the finest."""
+    for size, unit in ((10_800, "h"), (180, "min")):
+        if seconds >= size:
+            return f"{seconds / {'h': 3600, 'min': 60}[unit]:.3g} {unit}"
+    return f"{max(seconds, 0.01):.2g} s" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def _word(status: str) -> str:
+    return status.replace("_", " ")
+
+
+def _short(name: object) -> str:
+    """A name for an axis: one line, no mathematics."""
+    text = " ".join(str(name).split())
+    return (text if len(text) <= 26 else f"{text[:15]}…{text[-10:]}").replace("$", r"\$")
