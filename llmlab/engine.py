@@ -459,8 +459,8 @@ class Run:
             metrics = limiter.get_metrics()
             rate = limiter.limit and limiter.limit / limiter.period_s * (metrics["rate_factor"] or 1.0)
             # Experiments on one key stand in one line: each gets its share of it.
-            in_line = max(metrics["waiting"] or 0, self.tally.waiting)
-            rate = rate and rate * (self.tally.waiting or 1) / (in_line or 1)
+            if rate and self.tally.waiting:
+                rate *= self.tally.waiting / max(metrics["waiting"] or 0, self.tally.waiting)
             self.tally.limits(rate=rate, paused_s=metrics["paused_s"] or 0.0)
             self._view.show(self.tally, last=last, stopped=self.stopped)
         except Exception:

@@ -17,6 +17,7 @@ FONT = (
 )
 MUTED = "opacity:0.75;font-size:12px"
 DIGITS = "font-variant-numeric:tabular-nums"
+TILES = "display:grid;grid-template-columns:repeat(auto-fill,minmax(136px,1fr));gap:8px 16px;margin-top:8px"
 ONE_LINE = "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
 NOTICE = f"margin-top:8px;border-left:3px solid {ORANGE};padding-left:8px"
 
@@ -46,6 +47,15 @@ def key(colour: str, text: str) -> str:
     """An entry of a legend."""
     dot = f"display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:5px;background-color:{colour}"
     return f"<span style='white-space:nowrap;{DIGITS}'><span style='{dot}'></span>{text}</span>"
+
+
+def tile(label: str, value: str, note: str = "", *, drawn: str = "") -> str:
+    """A number under its name, and a note or a drawing below; all escaped by the caller."""
+    below = f"<div style='{MUTED};{DIGITS}'>{note}</div>" if note else ""
+    return (
+        f"<div style='min-width:0'><div style='{MUTED}'>{label}</div>"
+        f"<div style='font-size:15px;{DIGITS}'>{value}</div>{below}{drawn}</div>"
+    )
 
 
 def line(values: Sequence[float], colour: str, *, top: float, width: int = 92, height: int = 18) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from llmlab.records import (
     Trial,
     Usage,
 )
+from llmlab.summary import html
 
 TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
 
@@ -436,11 +436,7 @@ class Results:
         return "\n".join(f"{name:<12} {text}" for name, text in self.summary().items())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for name, text in self.summary().items()
-        )
-        return f"<table>{rows}</table>"
+        return html(self)
 
     def summary(self) -> dict[str, str]:
         """The main numbers in words, in reading order."""

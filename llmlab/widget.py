@@ -16,7 +16,6 @@ from llmlab.tally import Tally, duration, money
 SAMPLE_EVERY_S = 1.0
 MOST_SAMPLES = 120
 CONCURRENT_COMMS = 7
-TILES = "display:grid;grid-template-columns:repeat(auto-fill,minmax(136px,1fr));gap:8px 16px;margin-top:8px"
 
 
 class History:
@@ -64,19 +63,21 @@ class Widget:
         self._stop = stop
         self._history = History()
         self._html = ipywidgets.HTML(live_html(tally, self._history), layout={"flex": "1 1 auto", "min_width": "0"})
-        self._button = ipywidgets.Button(
-            description="Stop",
-            icon="stop",
-            tooltip="Send nothing more; answers on their way are kept",
-            layout={"flex": "0 0 auto", "width": "104px", "margin": "2px 2px 2px 16px"},
-        )
-        self._button.on_click(self._clicked)
-        children = [self._html] if stop is None or _clicks_wait() else [self._html, self._button]
-        self._box = ipywidgets.HBox(
-            children, layout={"width": "100%", "max_width": "920px", "align_items": "flex-start"}
-        )
-        shown = self._box._repr_mimebundle_()
-        bundle = dict(shown[0] if isinstance(shown, tuple) else shown or {})
+        self._button = None
+        children: list[Any] = [self._html]
+        if stop is not None and not _clicks_wait():
+            self._button = ipywidgets.Button(
+                description="Stop",
+                icon="stop",
+                tooltip="Send nothing more; answers on their way are kept",
+                layout={"flex": "0 0 auto", "width": "104px", "margin": "2px 2px 2px 16px"},
+            )
+            self._button.on_click(self._clicked)
+            children.append(self._button)
+        layout = {"width": "100%", "max_width": "1024px", "align_items": "flex-start"}
+        self._box = ipywidgets.HBox(children, layout=layout)
+        shown: Any = self._box._repr_mimebundle_()
+        bundle = dict(shown[0] if isinstance(shown, tuple) else shown)
         # A notebook saved half-way, or shown where there are no widgets, says this and not HBox(children=…
         bundle["text/plain"] = "llmlab: an experiment was running when this was saved"
         self._handle: Any = display(bundle, raw=True, display_id=True)
@@ -103,12 +104,12 @@ class Widget:
         self._stopping()
 
     def _stopping(self) -> None:
-        if not self._button.disabled:
+        if self._button is not None and not self._button.disabled:
             self._button.disabled = True
             self._button.description = "stopping…"
 
     def _close(self) -> None:
-        for widget in (self._box, self._html, self._button):
+        for widget in (self._box, *self._box.children):
             # The front end may be gone.
             with contextlib.suppress(Exception):
                 widget.close()
@@ -137,14 +138,14 @@ def live_html(tally: Tally, history: History, stopped: str | None = None) -> str
     cost = money(tally)
     projected = tally.projected_usd
     tiles = [
-        _tile("in flight", f"{tally.in_flight:,}"),
-        _tile("waiting for the limiter", f"{tally.waiting:,}"),
-        _tile("waiting to retry", f"{tally.retrying:,}"),
-        _tile("throttled, last 10 s", f"{tally.throttle_rate:.0%}", _throttle_line(history)),
-        _tile("average wait", f"{tally.avg_wait_s:,.1f} s", _wait_line(history)),
-        _tile("attempts", f"{tally.attempts:,}", _note(f"{tally.retries:,} repeated")),
-        _tile("tokens in", f"{tally.prompt_tokens:,}", _note(f"{tally.completion_tokens:,} out")),
-        _tile("cost so far", cost, _note("" if projected is None else f"${projected:,.4f} projected")),
+        markup.tile("in flight", f"{tally.in_flight:,}"),
+        markup.tile("waiting for the limiter", f"{tally.waiting:,}"),
+        markup.tile("waiting to retry", f"{tally.retrying:,}"),
+        markup.tile("throttled, last 10 s", f"{tally.throttle_rate:.0%}", drawn=_throttle_line(history)),
+        markup.tile("average wait", f"{tally.avg_wait_s:,.1f} s", drawn=_wait_line(history)),
+        markup.tile("attempts", f"{tally.attempts:,}", f"{tally.retries:,} repeated"),
+        markup.tile("tokens in", f"{tally.prompt_tokens:,}", f"{tally.completion_tokens:,} out"),
+        markup.tile("cost so far", cost, "" if projected is None else f"${projected:,.4f} projected"),
     ]
     return _page(tally, ahead, tiles, None, tally.last_error and f"last error: {markup.short(tally.last_error)}")
 
@@ -154,11 +155,15 @@ def snapshot(tally: Tally, history: History, stopped: str | None = None) -> dict
     took = duration(time.monotonic() - tally.started)
     tokens = tally.prompt_tokens + tally.completion_tokens
     tiles = [
-        _tile("throttled", f"{tally.throttled / tally.attempts if tally.attempts else 0:.0%}", _throttle_line(history)),
-        _tile("average wait", f"{tally.avg_wait_s:,.1f} s", _wait_line(history)),
-        _tile("attempts", f"{tally.attempts:,}", _note(f"{tally.retries:,} repeated")),
-        _tile("tokens in", f"{tally.prompt_tokens:,}", _note(f"{tally.completion_tokens:,} out")),
-        _tile("cost", money(tally)),
+        markup.tile(
+            "throttled",
+            f"{tally.throttled / tally.attempts if tally.attempts else 0:.0%}",
+            drawn=_throttle_line(history),
+        ),
+        markup.tile("average wait", f"{tally.avg_wait_s:,.1f} s", drawn=_wait_line(history)),
+        markup.tile("attempts", f"{tally.attempts:,}", f"{tally.retries:,} repeated"),
+        markup.tile("tokens in", f"{tally.prompt_tokens:,}", f"{tally.completion_tokens:,} out"),
+        markup.tile("cost", money(tally)),
     ]
     parts = [f"{tally.ok:,} of {tally.trials:,} trials answered"]
     if tally.failed:
@@ -186,24 +191,13 @@ def _page(tally: Tally, right: str, tiles: list[str], stopped: str | None, error
         f"<div style='{markup.DIGITS}'>{right}</div></div>",
         f"<div {aria} style='margin:5px 0'>{filled}</div>",
         f"<div style='display:flex;flex-wrap:wrap;gap:2px 16px;{markup.MUTED}'>{''.join(keys)}</div>",
-        f"<div style='{TILES}'>{''.join(tiles)}</div>",
+        f"<div style='{markup.TILES}'>{''.join(tiles)}</div>",
     ]
     if stopped:
         rows.append(f"<div style='{markup.NOTICE}'>{markup.short(stopped, 400)}</div>")
     if error:
         rows.append(f"<div style='margin-top:6px;{markup.ONE_LINE};{markup.MUTED}'>{error}</div>")
     return f"<div class='llmlab-progress' style='{markup.FONT};max-width:920px'>{''.join(rows)}</div>"
-
-
-def _tile(label: str, value: str, below: str = "") -> str:
-    return (
-        f"<div style='min-width:0'><div style='{markup.MUTED}'>{label}</div>"
-        f"<div style='font-size:15px;{markup.DIGITS}'>{value}</div>{below}</div>"
-    )
-
-
-def _note(text: str) -> str:
-    return f"<div style='{markup.MUTED};{markup.DIGITS}'>{text}</div>"
 
 
 def _throttle_line(history: History) -> str:

@@ -272,7 +272,7 @@ def test_awkward_categories_are_told_apart(label):
         {"parse": asyncio.sleep},
         {"parse": functools.partial(asyncio.sleep, 1)},
     ],
-    ids=str,
+    ids=lambda arguments: re.sub(r" at 0x\w+", "", str(arguments)),
 )
 def test_what_cannot_work_is_refused_before_anything_is_sent(arguments):
     with pytest.raises(InputError):

@@ -22,8 +22,8 @@ ANSWER = json.dumps(
         "usage": {"prompt_tokens": 40, "completion_tokens": 5, "total_tokens": 45},
     }
 ).encode()
-HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-request-id: req_1\r\nContent-Length: %d\r\n\r\n" % len(ANSWER)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-request-id: req_1\r\nContent-Length: %d\r\n\r\n" % len(
+    ANSWER
 )
 
 
