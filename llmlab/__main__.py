@@ -57,9 +57,8 @@ def _run(options: argparse.Namespace) -> int:
         "progress": "text",
     }
     if simulated:
-        print(
-            f"Simulated provider, no real model, 40 requests per second allowed: {len(units)} units × {options.runs} runs."
-        )
+        trials = f"{len(units)} units × {options.runs} runs"
+        print(f"Simulated provider, no real model, 40 requests per second allowed: {trials}.")
         settings["client"] = ll.simulate.client(
             latency_s=0.4, jitter_s=0.3, limit=200, period_s=5.0, malformed_rate=0.03, error_rate=0.02, seed=1
         )

@@ -1,4 +1,4 @@
-"""What a simulated model says: a keyword model for categories, plausible values for schemas, a sentence for the rest."""
+"""What a simulated model says: a keyword model for categories, plausible values for schemas, else a sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any

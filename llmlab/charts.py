@@ -9,6 +9,7 @@ limiter. They are Okabe and Ito's. Time runs from when the first attempt began t
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -367,7 +368,7 @@ def overview(results: Any) -> np.ndarray:
             raise InputError(f"overview takes Results, with attempts and predictions, not {type(results).__name__}.")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 3, figsize=(16, 8), layout="constrained")
+    _, axes = plt.subplots(2, 3, figsize=(16, 8), layout="constrained")
     for chart, ax in zip(
         (progress_over_time, throttle_rate, wait_time, timeline, token_costs, agreement), axes.flat, strict=True
     ):

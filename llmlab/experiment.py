@@ -468,7 +468,7 @@ def start_experiment(units: object, prompt: Prompt, **settings: Any) -> Experime
     Returns
     -------
     Experiment
-        ``await experiment`` gives the results; `experiment.predictions` shows those so far, `experiment.stop()` ends it.
+        ``await experiment`` gives the results; `experiment.predictions` those so far; `experiment.stop()` ends it.
     """
     try:
         loop = asyncio.get_running_loop()

@@ -18,6 +18,8 @@ FONT = (
 MUTED = "opacity:0.75;font-size:12px"
 DIGITS = "font-variant-numeric:tabular-nums"
 TILES = "display:grid;grid-template-columns:repeat(auto-fill,minmax(136px,1fr));gap:8px 16px;margin-top:8px"
+KEYS = "display:flex;flex-wrap:wrap;gap:2px 16px"
+CELL = "padding:1px 12px 1px 0;text-align:left;vertical-align:top;border:none"
 ONE_LINE = "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
 NOTICE = f"margin-top:8px;border-left:3px solid {ORANGE};padding-left:8px"
 
@@ -46,7 +48,8 @@ def bar(parts: Iterable[tuple[float, str]], total: float, *, height_px: int = 10
 def key(colour: str, text: str) -> str:
     """An entry of a legend."""
     dot = f"display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:5px;background-color:{colour}"
-    return f"<span style='white-space:nowrap;{DIGITS}'><span style='{dot}'></span>{text}</span>"
+    words = f"<span style='{MUTED};{DIGITS}'>{text}</span>"
+    return f"<span style='white-space:nowrap'><span style='{dot}'></span>{words}</span>"
 
 
 def tile(label: str, value: str, note: str = "", *, drawn: str = "") -> str:
@@ -56,6 +59,13 @@ def tile(label: str, value: str, note: str = "", *, drawn: str = "") -> str:
         f"<div style='min-width:0'><div style='{MUTED}'>{label}</div>"
         f"<div style='font-size:15px;{DIGITS}'>{value}</div>{below}{drawn}</div>"
     )
+
+
+def table(head: str, body: str) -> str:
+    """A table without the page's own lines and stripes."""
+    style = "border-collapse:collapse;border:none;margin:0;font-size:12px;line-height:1.4;color:inherit"
+    head = f"<thead style='border:none'><tr style='background:none'>{head}</tr></thead>"
+    return f"<table style='{style}'>{head}<tbody>{body}</tbody></table>"
 
 
 def line(values: Sequence[float], colour: str, *, top: float, width: int = 92, height: int = 18) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab import markup
-from llmlab.markup import BLUE, GREEN, GREY, RED
+from llmlab.markup import BLUE, CELL, GREEN, GREY, RED
 
 MOST_LABELS = 12
 MOST_MODELS = 4
@@ -34,7 +34,7 @@ HINTS: dict[str, str] = {
     "ConfigError": "check base_url, and the parameters and schema that the message names",
     "EmptyAnswerError": "raise max_tokens: reasoning may have used them all; or lower reasoning_effort",
     "TruncatedError": "raise max_tokens, ask for shorter answers, or lower reasoning_effort",
-    "InvalidLabelError": "look at attempts.content; name the categories in the prompt, or add the missing one",
+    "InvalidLabelError": "look at attempts.content; add the missing category, or say in the prompt how to answer",
     "ValidationError": "look at attempts.content; loosen the response_model or describe its fields",
     "RefusalError": "the model declines: reword the prompt or ask another model",
     "ParseError": "look at attempts.content; say in the prompt how to answer",
@@ -61,20 +61,24 @@ def html(results: Any) -> str:
     rows = [
         _head(results, predictions),
         f"<div style='margin:5px 0'>{markup.bar([(ok, GREEN), (failed, RED)], len(predictions))}</div>",
-        f"<div style='display:flex;flex-wrap:wrap;gap:2px 16px;{markup.MUTED}'>"
+        f"<div style='{markup.KEYS}'>"
         f"{markup.key(GREEN, f'{ok:,} answered')}{markup.key(RED, f'{failed:,} failed')}"
         f"{markup.key(GREY, f'{not_run:,} not run')}</div>",
         f"<div style='{markup.TILES}'>{''.join(_tiles(results, words))}</div>",
         f"<div style='display:flex;flex-wrap:wrap;gap:12px 28px;margin-top:10px'>{''.join(columns)}</div>",
     ]
     if results.stopped:
-        rows.append(f"<div style='{markup.NOTICE}'>stopped: {markup.short(_reason(results.stopped), 400)}</div>")
+        rows.append(
+            f"<div style='{markup.NOTICE}'>{markup.short(results.stopped.removesuffix(f': {GO_ON} asks them'), 400)}</div>"
+        )
     rows.append(f"<div style='margin-top:8px;{markup.MUTED}'>{_next_step(results, failed + not_run)}</div>")
     return f"<div class='llmlab-results' style='{markup.FONT};max-width:920px'>{''.join(rows)}</div>"
 
 
 def agreement(results: Any) -> tuple[int, int] | None:
     """How many unit × model pairs have runs that all agree, of those with two answers or more.
+
+    Answers with fields are compared by the first field that is a category.
 
     Returns
     -------
@@ -83,10 +87,12 @@ def agreement(results: Any) -> tuple[int, int] | None:
     """
     predictions = results.predictions
     answered = predictions[predictions["status"] == "ok"]
-    if len(answered) < 2 or not (predictions["run"] > predictions["run"].min()).any():
+    if len(answered) < 2 or predictions["run"].nunique() < 2:
         return None
+    labels = _few_labels(results, answered)[1]
+    codes = _codes(answered["prediction"] if labels is None else labels)
     pair = answered.groupby(["unit_id", "model"], sort=False, observed=True).ngroup().to_numpy()
-    said = pd.Series(_codes(answered["prediction"])).groupby(pair).agg(["size", "min", "max"])
+    said = pd.Series(codes).groupby(pair).agg(["size", "min", "max"])
     said = said[said["size"] > 1]
     return (int((said["min"] == said["max"]).sum()), len(said)) if len(said) else None
 
@@ -100,9 +106,13 @@ def _codes(predictions: pd.Series) -> np.ndarray:
 
 
 def _head(results: Any, predictions: pd.DataFrame) -> str:
-    units, runs, models = len(results.units), predictions["run"].nunique(), predictions["model"].nunique()
-    plural = "" if models == 1 else "s"
-    size = f"<b>{len(predictions):,}</b> trials: {units:,} units × {runs:,} runs × {models:,} model{plural}"
+    sizes = (
+        (len(results.units), "unit"),
+        (predictions["run"].nunique(), "run"),
+        (predictions["model"].nunique(), "model"),
+    )
+    product = " × ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in sizes)
+    size = f"<b>{len(predictions):,}</b> trials: {product}"
     endpoint = str(results.description.get("endpoint", ""))
     if "(simulated" in endpoint:
         border = "border:1px solid rgba(128,128,128,0.5);border-radius:9px;padding:0 8px"
@@ -123,20 +133,18 @@ def _tiles(results: Any, words: dict[str, str]) -> list[str]:
     wasted = int((attempts["status"] != "ok").sum())
     tiles.append(markup.tile("attempts", f"{len(attempts):,}", f"{wasted:,} unsuccessful" if wasted else ""))
     tokens = {name: _known(attempts[f"{name}_tokens"]) for name in ("prompt", "completion", "reasoning", "cached")}
-    silent = words["tokens"].partition("; ")[2]
+    silent = words["tokens"].partition("; ")[2].replace("attempts did not report theirs", "not reported")
     details = [
         f"{tokens[name]} {word}"
         for name, word in (("completion", "out"), ("reasoning", "reasoning"), ("cached", "cached"))
-        if tokens[name] is not None
+        if tokens[name] not in (None, "0")
     ]
-    details += [silent.replace("attempts did not report theirs", "not reported")] if silent else []
-    tiles.append(
-        markup.tile("tokens in", tokens["prompt"] or ("unknown" if len(attempts) else "0"), " · ".join(details))
-    )
+    prompt = tokens["prompt"] or ("unknown" if len(attempts) else "0")
+    tiles.append(markup.tile("tokens in", prompt, ", ".join([*details, silent] if silent else details)))
     cost, _, unknown = words["cost"].partition(" (" if words["cost"].startswith("unknown") else " and ")
     tiles.append(markup.tile("cost", markup.short(cost, 24), markup.short(unknown.removesuffix(")"), 60)))
     if len(attempts):
-        waited = f"waited {attempts['wait_s'].mean():,.1f} s on average"
+        waited = f"average wait {attempts['wait_s'].mean():,.1f} s"
         tiles.append(markup.tile("throttled", f"{attempts['throttled'].mean():.0%}", waited))
         refused = int(attempts["http_status"].eq(429).sum())
         tiles.append(markup.tile("duration", markup.short(words["duration"], 24), f"{refused:,} refused (429)"))
@@ -151,7 +159,7 @@ def _labels(results: Any, predictions: pd.DataFrame) -> str:
     """Answers by label, a column of bars per model."""
     answered = predictions[predictions["status"] == "ok"]
     name, labels = _few_labels(results, answered)
-    if labels is None:
+    if labels is None or not len(labels):
         return ""
     table = pd.crosstab(labels.astype(object), answered["model"].astype(object))
     if results.categories is not None:
@@ -162,10 +170,10 @@ def _labels(results: Any, predictions: pd.DataFrame) -> str:
         table = table.loc[table.sum(axis=1).nlargest(MOST_LABELS).index]
     most = max(int(table.to_numpy().max(initial=0)), 1)
     head = "".join(
-        f"<th style='{_CELL};font-weight:600'>{markup.short(model, 32)}</th>" for model in models[:MOST_MODELS]
+        f"<th style='{CELL};font-weight:600'>{markup.short(model, 32)}</th>" for model in models[:MOST_MODELS]
     )
     body = "".join(
-        f"<tr style='background:none'><td style='{_CELL};white-space:nowrap'>{markup.short(label, 28)}</td>"
+        f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(label, 28)}</td>"
         + "".join(_count(int(row[model]), most) for model in models[:MOST_MODELS])
         + "</tr>"
         for label, row in table.iterrows()
@@ -173,14 +181,14 @@ def _labels(results: Any, predictions: pd.DataFrame) -> str:
     more = [f"{hidden:,} more labels"] if hidden > 0 else []
     more += [f"{len(models) - MOST_MODELS:,} more models"] if len(models) > MOST_MODELS else []
     note = f"<div style='{markup.MUTED}'>and {', '.join(more)}</div>" if more else ""
-    head = f"<th style='{_CELL};font-weight:600'>{markup.short(name, 28)}</th>{head}"
-    return f"<div>{_table(head, body)}{note}</div>"
+    head = f"<th style='{CELL};font-weight:600'>{markup.short(name, 28)}</th>{head}"
+    return f"<div>{markup.table(head, body)}{note}</div>"
 
 
 def _few_labels(results: Any, answered: pd.DataFrame) -> tuple[str, pd.Series | None]:
     """The predictions, or the first field of them, if they are categories and no free text."""
     if results.categories is not None:
-        return "label", answered["prediction"] if len(answered) else None
+        return "label", answered["prediction"]
     fields = [name for name in results.description.get("fields") or () if name in answered]
     for name in fields or ["prediction"]:
         column = answered[name]
@@ -188,7 +196,7 @@ def _few_labels(results: Any, answered: pd.DataFrame) -> tuple[str, pd.Series | 
             distinct = column.nunique()
         except TypeError:
             continue
-        if 0 < distinct <= MOST_LABELS and distinct < len(column):
+        if 0 < distinct <= MOST_LABELS and distinct * 3 <= len(column):
             return str(name), column
     return "", None
 
@@ -198,7 +206,7 @@ def _count(count: int, most: int) -> str:
     drawn = (
         f"display:inline-block;width:{width}px;height:9px;border-radius:2px;margin-right:5px;background-color:{BLUE}"
     )
-    return f"<td style='{_CELL};white-space:nowrap;{markup.DIGITS}'><span style='{drawn}'></span>{count:,}</td>"
+    return f"<td style='{CELL};white-space:nowrap;{markup.DIGITS}'><span style='{drawn}'></span>{count:,}</td>"
 
 
 def _errors(predictions: pd.DataFrame, attempts: pd.DataFrame) -> str:
@@ -211,14 +219,15 @@ def _errors(predictions: pd.DataFrame, attempts: pd.DataFrame) -> str:
     both = pd.concat([tried[["error_type", "error"]], lost[["error_type", "error"]]])
     example = both.drop_duplicates("error_type").set_index("error_type")["error"]
     head = "".join(
-        f"<th style='{_CELL};font-weight:600'>{word}</th>" for word in ("error", "attempts", "lost", "what to do")
+        f"<th style='{CELL};font-weight:600'>{word}</th>" for word in ("error", "attempts", "lost", "what to do")
     )
     body = "".join(
-        f"<tr style='background:none'><td style='{_CELL};white-space:nowrap'>{markup.short(kind, 40)}</td>"
-        f"<td style='{_CELL};{markup.DIGITS}'>{row['attempts']:,}</td>"
-        f"<td style='{_CELL};{markup.DIGITS}'>{row['trials']:,}</td>"
-        f"<td style='{_CELL}'>{escape(HINTS.get(str(kind), 'see the message'))}"
-        f"<div style='{markup.MUTED}'>{markup.short(example.get(kind), 110)}</div></td></tr>"
+        f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(kind, 40)}</td>"
+        f"<td style='{CELL};{markup.DIGITS}'>{row['attempts']:,}</td>"
+        f"<td style='{CELL};{markup.DIGITS}'>{row['trials']:,}</td>"
+        f"<td style='{CELL};width:100%;max-width:0'>{escape(HINTS.get(str(kind), 'see the message'))}"
+        f"<div style='{markup.ONE_LINE};{markup.MUTED}' title='{markup.short(example.get(kind), 400)}'>"
+        f"{markup.short(example.get(kind))}</div></td></tr>"
         for kind, row in counts.head(MOST_ERRORS).iterrows()
     )
     hidden = len(counts) - MOST_ERRORS
@@ -227,22 +236,7 @@ def _errors(predictions: pd.DataFrame, attempts: pd.DataFrame) -> str:
         if hidden > 0
         else ""
     )
-    return f"<div style='flex:1 1 380px'>{_table(head, body)}{note}</div>"
-
-
-_CELL = "padding:1px 12px 1px 0;text-align:left;vertical-align:top;border:none"
-
-
-def _table(head: str, body: str) -> str:
-    style = "border-collapse:collapse;border:none;margin:0;font-size:12px;line-height:1.4;color:inherit"
-    return (
-        f"<table style='{style}'><thead style='border:none'><tr style='background:none'>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
-    )
-
-
-def _reason(stopped: str) -> str:
-    return stopped.removesuffix(f": {GO_ON} asks them")
+    return f"<div style='flex:1 1 380px'>{markup.table(head, body)}{note}</div>"
 
 
 def _next_step(results: Any, left: int) -> str:

@@ -15,7 +15,7 @@ from llmlab.records import Trial
 
 Prompt = str | Sequence[Mapping[str, Any]] | Callable[[Mapping[str, Any]], Any]
 
-_NAMED = r"\{\{(?P<literal>\w+)\}\}|\{(?P<field>%s)\}"
+_NAMED = r"(?<!\{)\{\{(?P<literal>\w+)\}\}(?!\})|\{(?P<field>%s)\}"
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _BLANK = re.compile(r"[\s\u200b-\u200f\u2060\ufeff\u00ad]*")
 _SHOWN = 5
@@ -127,23 +127,23 @@ def read_units(units: object, *, runs: int, models: tuple[str, ...], result_colu
         raise InputError(f"model names a model twice: {', '.join(models)}.")
     frame = _as_frame(units)
     if {"unit_id", "run"} <= set(frame.columns):
-        own = [name for name in frame.columns if name not in {*result_columns, "unit_id", "run", "model"}]
-        return Plan(_picked(frame, own, models), models, runs)
-    if "unit_id" in frame.columns:
+        return Plan(_picked(frame, {*result_columns, "unit_id", "run", "model"}, models), models, runs)
+    named = "unit_id" in frame.columns
+    if named:
         frame = frame.set_index("unit_id")
-    elif isinstance(frame.index, pd.MultiIndex):
+    missing = frame.index.to_frame().isna().any(axis=1).to_numpy()
+    if isinstance(frame.index, pd.MultiIndex):
         frame.index = frame.index.to_flat_index()
-    frame.index.name = "unit_id"
-    missing = frame.index.isna()
+    frame.index = frame.index.rename("unit_id")
     if missing.any():
         raise InputError(
             f"unit_id is missing in row {int(np.flatnonzero(missing)[0])} (of {len(frame)}): every unit needs one."
         )
+    _check_hashable(frame.index)
     if not frame.index.is_unique:
         twice = frame.index[frame.index.duplicated()].unique()
-        raise InputError(
-            f"unit_id must be unique, but {_listed(twice)} stands more than once: try units.reset_index(drop=True)."
-        )
+        way_out = "drop(columns='unit_id')" if named else "reset_index(drop=True)"
+        raise InputError(f"unit_id must be unique, but {_listed(twice)} stands more than once: try units.{way_out}.")
     return Plan(Units(frame), models, runs)
 
 
@@ -162,7 +162,8 @@ def _as_frame(units: object) -> pd.DataFrame:
         if name != "text":
             frame["text"] = frame[name]
         return frame
-    if isinstance(units, (str, bytes, Mapping)) or not isinstance(units, Iterable):
+    # A set has another order in every process.
+    if isinstance(units, (str, bytes, Mapping, set, frozenset)) or not isinstance(units, Iterable):
         raise InputError(
             f"units must be a DataFrame, a Series, a list of texts or a list of mappings, not {type(units).__name__}."
         )
@@ -170,24 +171,45 @@ def _as_frame(units: object) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame({"text": pd.Series([], dtype="str")})
     if all(isinstance(row, Mapping) for row in rows):
-        return pd.DataFrame([dict(row) for row in rows])
+        return _tolerant_frame([dict(row) for row in rows])
     for place, row in enumerate(rows):
         if isinstance(row, (Mapping, list, tuple, bytes)) or (
             not isinstance(row, str) and not pd.api.types.is_scalar(row)
         ):
             raise InputError(f"units[{place}] is a {type(row).__name__}: a list holds texts only or mappings only.")
-    return pd.DataFrame({"text": rows})
+    return _tolerant_frame({"text": rows})
 
 
-def _picked(frame: pd.DataFrame, own: list[str], models: tuple[str, ...]) -> Units:
-    runs = frame["run"]
-    if runs.isna().any() or not (pd.to_numeric(runs, errors="coerce") >= 1).all():
+def _tolerant_frame(data: Any) -> pd.DataFrame:
+    try:
+        frame = pd.DataFrame(data)
+    except UnicodeEncodeError:
+        # Half a surrogate pair fits no column of text.
+        frame = pd.DataFrame(data, dtype=object)
+    return _as_frame(frame)
+
+
+def _check_hashable(ids: pd.Index | pd.Series) -> None:
+    for one in ids if pd.api.types.is_object_dtype(ids.dtype) else ():
+        try:
+            hash(one)
+        except TypeError:
+            raise InputError(f"unit_id must be text, numbers or the like, not a {type(one).__name__}.") from None
+
+
+def _picked(frame: pd.DataFrame, taken: set[str], models: tuple[str, ...]) -> Units:
+    # A column of the unit with the name of a result's is called status_ in predictions.
+    own = {name: name for name in frame.columns if name not in taken}
+    own |= {name: name[:-1] for name in own if name.rstrip("_") in taken and name[:-1] in frame.columns}
+    runs = pd.to_numeric(frame["run"], errors="coerce")
+    if not (runs.ge(1) & runs.lt(2**31) & runs.mod(1).eq(0)).fillna(False).all():
         raise InputError("The column run must hold whole numbers from 1, as in predictions.")
+    _check_hashable(frame["unit_id"])
     ids, labels = pd.factorize(frame["unit_id"])
     if (ids < 0).any():
         raise InputError("unit_id is missing in some rows.")
     first = ~pd.Series(ids).duplicated().to_numpy()
-    units = frame.loc[first, own].set_axis(pd.Index(labels, name="unit_id"))
+    units = frame.loc[first, list(own)].rename(columns=own).set_axis(pd.Index(labels, name="unit_id"))
     picked = pd.DataFrame({"unit": ids.astype("int64"), "run": runs.to_numpy().astype("int64")})
     if "model" in frame.columns and frame["model"].isin(models).any():
         picked["model"] = frame["model"].to_numpy(dtype=object)
@@ -237,6 +259,8 @@ class Messages:
             return
         for message in _as_messages(prompt):
             self._templates.append(({k: v for k, v in message.items() if k != "content"}, message["content"]))
+        if all(_is_blank(content) for _, content in self._templates):
+            raise InputError("The prompt is blank.")
         known = {*self._columns, "unit_id"}
         self._fields = list(dict.fromkeys(
             match["field"]
@@ -247,7 +271,7 @@ class Messages:
         ))  # fmt: skip
         self.used = [name for name in self._fields if name in self._columns]
         unknown = [name for name in self._fields if name not in known]
-        if unknown and len(frame.columns):
+        if unknown and len(frame):
             columns = ", ".join(["unit_id", *frame.columns])
             raise InputError(
                 f"The prompt asks for {{{unknown[0]}}}, but units have: {columns}. "
@@ -296,7 +320,9 @@ class Messages:
     def _fill(self, template: Any, values: Mapping[str, str]) -> Any:
         """One pass over named fields: braces in the texts are never templates."""
         if not isinstance(template, str):
-            return [part | {"text": self._fill(part["text"], values)} if "text" in part else part for part in template]
+            if isinstance(template, Mapping):
+                return {name: self._fill(part, values) for name, part in template.items()}
+            return [self._fill(part, values) for part in template] if isinstance(template, list) else template
         return self._pattern.sub(lambda m: f"{{{m['literal']}}}" if m["literal"] else values[m["field"]], template)
 
 
@@ -316,9 +342,17 @@ def _as_messages(prompt: object) -> list[Mapping[str, Any]]:
 def _texts(content: object) -> list[str]:
     if isinstance(content, str):
         return [content]
-    if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
+    if not isinstance(content, list) or not content or not all(isinstance(part, Mapping) for part in content):
         raise InputError(f"A message's content must be text or a list of parts, not {content!r:.80}.")
-    return [part["text"] for part in content if isinstance(part.get("text"), str)]
+    return list(_strings_in(content))
+
+
+def _strings_in(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, (list, Mapping)):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            yield from _strings_in(part)
 
 
 def _is_blank(content: object) -> bool:

@@ -190,7 +190,7 @@ def _page(tally: Tally, right: str, tiles: list[str], stopped: str | None, error
         f"<div style='{markup.DIGITS}'><b>{done:,}</b> of {trials:,} trials{share}</div>"
         f"<div style='{markup.DIGITS}'>{right}</div></div>",
         f"<div {aria} style='margin:5px 0'>{filled}</div>",
-        f"<div style='display:flex;flex-wrap:wrap;gap:2px 16px;{markup.MUTED}'>{''.join(keys)}</div>",
+        f"<div style='{markup.KEYS}'>{''.join(keys)}</div>",
         f"<div style='{markup.TILES}'>{''.join(tiles)}</div>",
     ]
     if stopped:
