@@ -15,7 +15,7 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmlab.client import ChatClient, Endpoint
@@ -27,6 +27,7 @@ from llmlab.errors import (
     RateLimitError,
     TrialError,
 )
+from llmlab.forms import AnswerForms
 from llmlab.journal import Journal
 from llmlab.limits import Grant, RateLimiter
 from llmlab.parsing import Parser
@@ -55,6 +56,7 @@ class Setup:
     policy: RetryPolicy
     prices: PriceList
     body: dict[str, Any]
+    reask_with_error: bool
     max_concurrent: int
     max_cost_usd: float | None
     timeout_s: float
@@ -74,6 +76,7 @@ class _Asked:
     unpaid: int = 0
     billed: int = 0
     unread: int = 0
+    correction: list[dict[str, Any]] = field(default_factory=list)
     queue_s: float = 0.0
     started_at: float = 0.0
     latency_s: float = 0.0
@@ -124,6 +127,7 @@ class Run:
         self._allowed = min(FIRST_CONNECTIONS, setup.max_concurrent)
         self._answered = 0
         self._same = ("", 0)
+        self._forms = AnswerForms(None if "response_format" in setup.body else setup.parser.schema)
         self._estimate = TokenEstimate()
         self._budget = Budget(setup.max_cost_usd)
 
@@ -224,8 +228,9 @@ class Run:
         asked.tried += 1
         answered_before = self._answered
         try:
-            messages = setup.messages.render(setup.plan.unit_of(trial.position))
-            body = setup.body | {"model": trial.model, "messages": messages}
+            messages = setup.messages.render(setup.plan.unit_of(trial.position)) + asked.correction
+            form = self._forms.of(trial.model)
+            body = setup.body | {"model": trial.model, "messages": messages} | form
             worst_usd = await self._put_aside(trial.model, body)
             grant = await self._wait_in_line(trial.model, body, worst_usd)
         except TrialError as error:
@@ -251,7 +256,16 @@ class Run:
         else:
             grant.answered(reply.usage.total_tokens)
             setup.limiter.learn(reply.feedback)
-        retry_in_s = None if error is None or bug is not None else self._what_follows(asked, error)
+        if error is None or bug is not None:
+            retry_in_s = None
+        elif self._forms.refused(trial.model, form, error):
+            # Found out once per model; the trial itself is none the worse for it.
+            asked.unpaid += 1
+            retry_in_s = 0.0 if self.stopped is None else None
+        else:
+            retry_in_s = self._what_follows(asked, error)
+            if setup.reask_with_error and isinstance(error, ParseError) and reply.content:
+                asked.correction = _correction(reply.content, error)
         attempt = self._record(asked, reply, error, retry_in_s, grant)
         self._settle(attempt, worst_usd)
         if self._journal is not None:
@@ -466,3 +480,11 @@ class Run:
         except Exception:
             # A view is never the reason to lose an experiment.
             self._view = Silent()
+
+
+def _correction(content: str, error: ParseError) -> list[dict[str, Any]]:
+    """What a re-ask adds: the answer that could not be read, and why."""
+    return [
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": f"That answer cannot be used: {error} Answer again, in the form asked for."},
+    ]

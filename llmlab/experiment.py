@@ -206,6 +206,7 @@ def _prepare(
     max_concurrent: int = 1000,
     max_retries: int = 3,
     retry: RetryPolicy | None = None,
+    reask_with_error: bool = False,
     reasoning_effort: str | None = None,
     timeout: float = 120.0,
     base_url: str | None = None,
@@ -260,6 +261,7 @@ def _prepare(
         policy=policy,
         prices=prices,
         body=body,
+        reask_with_error=reask_with_error,
         max_concurrent=max_concurrent,
         max_cost_usd=max_cost_usd,
         timeout_s=timeout,
@@ -323,6 +325,7 @@ async def run_experiment(
     max_concurrent: int = 1000,
     max_retries: int = 3,
     retry: RetryPolicy | None = None,
+    reask_with_error: bool = False,
     reasoning_effort: str | None = None,
     timeout: float = 120.0,
     base_url: str | None = None,
@@ -349,8 +352,9 @@ async def run_experiment(
     model : str or list of str
         One or several models; each is asked about every unit.
     categories : list of str or Enum class, optional
-        The labels an answer may have; `prediction` is one of them. One of `categories`, `response_model` and `parse`
-        at most; without any the prediction is the text.
+        The labels an answer may have; `prediction` is one of them. The form is asked for by JSON schema where the model
+        takes it, else by JSON mode, else in words, which is found out once per model. At most one of `categories`,
+        `response_model` and `parse`; without any the prediction is the text.
     response_model : type, optional
         A pydantic model; its fields become columns of `predictions`.
     parse : callable, optional
@@ -368,6 +372,8 @@ async def run_experiment(
         Most attempts per trial, waiting 0, 20, 40 … s between them.
     retry : RetryPolicy, optional
         Replaces `max_retries`.
+    reask_with_error : bool
+        Whether an unreadable answer is asked again together with what was wrong with it.
     reasoning_effort : str, optional
         Passed on, for example "low".
     timeout : float

@@ -68,9 +68,8 @@ def html(results: Any) -> str:
         f"<div style='display:flex;flex-wrap:wrap;gap:12px 28px;margin-top:10px'>{''.join(columns)}</div>",
     ]
     if results.stopped:
-        rows.append(
-            f"<div style='{markup.NOTICE}'>{markup.short(results.stopped.removesuffix(f': {GO_ON} asks them'), 400)}</div>"
-        )
+        reason = markup.short(results.stopped.removesuffix(f": {GO_ON} asks them"), 400)
+        rows.append(f"<div style='{markup.NOTICE}'>{reason}</div>")
     rows.append(f"<div style='margin-top:8px;{markup.MUTED}'>{_next_step(results, failed + not_run)}</div>")
     return f"<div class='llmlab-results' style='{markup.FONT};max-width:920px'>{''.join(rows)}</div>"
 

@@ -1,4 +1,4 @@
-"""`make bench`: every contender in a process of its own, interleaved, against one local server; prints a table of medians.
+"""`make bench`: contenders in processes of their own, interleaved, against one local server; prints tables of medians.
 
 The record of the last run on a quiet machine is RESULTS.md beside this file; `--record` writes it anew.
 """

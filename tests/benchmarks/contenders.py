@@ -1,4 +1,4 @@
-"""One contender in a process of its own: `python -m tests.benchmarks.contenders NAME PORT UNITS IN_FLIGHT`; prints JSON."""
+"""One contender in its own process: `python -m tests.benchmarks.contenders NAME PORT UNITS IN_FLIGHT`; prints JSON."""
 
 from __future__ import annotations
 
