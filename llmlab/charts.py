@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +23,7 @@ from llmlab.records import ATTEMPT_STATUSES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["agreement", "overview", "progress_over_time", "throttle_rate", "timeline", "token_costs", "wait_time"]
-
-OUTCOMES = {"ok": "#009e73", "parse_error": "#e69f00", "call_error": "#d55e00"}
+OUTCOMES = dict(zip(ATTEMPT_STATUSES, ("#009e73", "#e69f00", "#d55e00"), strict=True))
 WAIT, GREY = "#0072b2", "#808080"
 AGREE = ("#8c3b6b", "#cc79a7", "#e3b3cd", "#f3dbe7", "#d9d9d9")
 BY = ("model", "category", "attempt")
@@ -33,6 +31,8 @@ MOST_BINS, MOST_POINTS, MOST_ROWS, MOST_BARS = 60, 2_000, 400, 12
 BIN_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400)
 BREAK_S = 60.0
 TRIAL = ["unit_id", "model", "run"]
+NO_ANSWER = "no answer"
+MAYBE_BILLED = ("TimeoutError", "CancelledError")
 
 
 def throttle_rate(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -51,35 +51,34 @@ def throttle_rate(data: Any, *, ax: Axes | None = None) -> Axes:
         Throttled attempts in % per bin (blue), and behind it the attempts per bin (grey, right axis).
     """
     if callable(getattr(data, "history", None)):
-        rows = np.asarray(list(data.history()), dtype=float).reshape(-1, 4)
-        when, sent, throttled = rows[:, 0], rows[:, 1], rows[:, 2]
+        when, sent, throttled, _ = np.asarray(list(data.history()), dtype=float).reshape(-1, 4).T
         clock = _Clock.of(when, when + 1)
-        when = when - clock.shift
+        when = clock.read(when)
     else:
-        attempts, clock = _timed(data, "throttle_rate", ("throttled",))
+        attempts, clock = _timed(data, "throttle_rate", "throttled")
         when, throttled = attempts["sent"].to_numpy(), attempts["throttled"].to_numpy(float)
         sent = np.ones(len(when))
     ax = _axes(ax)
-    edges = _bins(clock.span_s, sent.sum())
+    edges = clock.bins(sent.sum())
     counts, _ = np.histogram(when, edges, weights=sent)
     share = 100 * np.histogram(when, edges, weights=throttled)[0] / np.where(counts, counts, math.nan)
     behind = ax.twinx()
-    behind.stairs(counts, edges / clock.per, fill=True, color=GREY, alpha=0.25)
-    behind.set_ylim(0, max(1.0, 1.08 * counts.max()))
-    behind.set_ylabel(f"attempts per {_span(edges[1])}", color=GREY)
+    behind.stairs(counts, edges, fill=True, color=GREY, alpha=0.25)
+    behind.set(ylim=(0, max(1.0, 1.08 * counts.max())))
+    behind.set_ylabel(f"attempts per {_span(edges[1] * clock.per)}", color=GREY)
     behind.tick_params(axis="y", colors=GREY)
     behind.spines[["top", "left"]].set_visible(False)
-    _whole(behind.yaxis)
-    # The twin would cover the line; the main Axes must not cover the twin.
+    behind.grid(False)
+    _thousands(behind.yaxis)
+    # The line belongs in front of its twin, the background behind both.
     ax.set_zorder(behind.get_zorder() + 1)
+    behind.patch.set(visible=True, facecolor=ax.get_facecolor())
     ax.patch.set_visible(False)
-    ax.stairs(share, edges / clock.per, baseline=None, color=WAIT, linewidth=2)
-    ax.set_ylim(0, 105)
-    ax.set_ylabel("throttled attempts (%)", color=WAIT)
+    ax.stairs(share, edges, baseline=None, color=WAIT, linewidth=2)
+    ax.set(ylim=(0, 105), ylabel="throttled attempts (%)")
     clock.label(ax)
-    if not len(when):
-        return _nothing(ax, "no attempts yet")
-    return _title(ax, f"{_share(throttled.sum(), sent.sum())} of {_count(sent.sum(), 'attempt')} throttled")
+    text = f"{_share(throttled.sum(), sent.sum())} of {_count(sent.sum(), 'attempt')} throttled"
+    return _finish(ax, text, None if len(when) else "no attempts yet")
 
 
 def wait_time(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -99,33 +98,30 @@ def wait_time(data: Any, *, ax: Axes | None = None) -> Axes:
     """
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-    attempts, clock = _timed(data, "wait_time", ())
+    attempts, clock = _timed(data, "wait_time")
+    waits = attempts["wait_s"]
     ax = _axes(ax)
-    x, waits = attempts["sent"] / clock.per, attempts["wait_s"]
     if len(waits) > MOST_POINTS:
-        edges = _bins(clock.span_s, len(waits))
+        edges = clock.bins(len(waits))
         bins = waits.groupby(np.digitize(attempts["sent"], edges) - 1)
         median, p90 = (bins.quantile(q).reindex(range(len(edges) - 1)).to_numpy() for q in (0.5, 0.9))
-        ax.stairs(p90, edges / clock.per, baseline=median, fill=True, color=WAIT, alpha=0.3, label="to 90th percentile")
-        ax.stairs(median, edges / clock.per, baseline=None, color=WAIT, linewidth=2, label="median")
-        _legend(ax)
+        ax.stairs(p90, edges, baseline=median, fill=True, color=WAIT, alpha=0.3, label="up to the 90th percentile")
+        ax.stairs(median, edges, baseline=None, color=WAIT, linewidth=2, label="median")
     else:
-        ax.scatter(x, waits, s=9, color=WAIT, alpha=0.5, linewidths=0)
+        ax.scatter(attempts["sent"], waits, s=9, color=WAIT, alpha=0.5, linewidths=0)
     top = 1.05 * max(waits.max(), 0.01) if len(waits) else 1.0
-    ax.set_ylim(0, top)
-    ax.set_ylabel("wait for the limiter (s)")
+    ax.set(ylim=(0, top), ylabel="wait for the limiter (s)")
     clock.label(ax)
     side = make_axes_locatable(ax).append_axes("right", size="18%", pad=0.08, sharey=ax)
-    counts, edges = np.histogram(waits, bins=30, range=(0, top))
-    side.stairs(100 * counts / max(1, len(waits)), edges, orientation="horizontal", fill=True, color=WAIT, alpha=0.6)
-    side.set_xlabel("share (%)")
-    side.set_xlim(left=0)
-    side.xaxis.get_major_locator().set_params(nbins=2, integer=True)
+    counts, steps = np.histogram(waits, bins=30, range=(0, top))
+    side.stairs(100 * counts / max(1, len(waits)), steps, orientation="horizontal", fill=True, color=WAIT, alpha=0.6)
+    side.set(xlabel="share (%)", xlim=(0, None))
+    side.locator_params(axis="x", nbins=2)
     side.tick_params(axis="y", left=False, labelleft=False)
     side.spines[["top", "right"]].set_visible(False)
     if not len(waits):
-        return _nothing(ax, "no attempts yet")
-    return _title(ax, f"Half waited at most {_span(waits.median())}, 90 % at most {_span(waits.quantile(0.9))}")
+        return _finish(ax, "", "no attempts yet")
+    return _finish(ax, f"median {_span(waits.median())}, 90 % up to {_span(float(waits.quantile(0.9)))}")
 
 
 def token_costs(data: Any, by: str = "model", *, ax: Axes | None = None) -> Axes:
@@ -143,57 +139,40 @@ def token_costs(data: Any, by: str = "model", *, ax: Axes | None = None) -> Axes
     Returns
     -------
     Axes
-        Horizontal stacked bars in US$, or in tokens if no cost at all is known. What is unknown is named, not drawn.
+        Horizontal stacked bars in US$, or in tokens if no cost at all is known. What is unknown is named below the
+        axis and never drawn; "≥" marks bars that lack some of it.
     """
     if by not in BY:
         raise InputError(f"by={by!r}: choose one of {', '.join(map(repr, BY))}.")
-    attempts = _frame(data, "token_costs", "attempts", (*TRIAL, "attempt", "status", "cost_usd", "total_tokens"))
+    attempts = _frame(data, "token_costs", "attempts", *TRIAL, "attempt", "status", "cost_usd", "total_tokens")
     group, names = _groups(data, attempts, by)
-    ax = _axes(ax)
     tokens, usd = (attempts[name].to_numpy(float, na_value=math.nan) for name in ("total_tokens", "cost_usd"))
-    money = not len(usd) or not np.isnan(usd).all()
-    amount = usd if money else tokens
-    sums = np.full((len(ATTEMPT_STATUSES), len(names)), math.nan)
-    for row, status in zip(sums, ATTEMPT_STATUSES, strict=True):
-        here = (attempts["status"] == status).to_numpy() & ~np.isnan(amount)
-        known = np.bincount(group[here], minlength=len(names)) > 0
-        row[known] = np.bincount(group[here], amount[here], minlength=len(names))[known]
-    # A call that failed is seldom billed, one that timed out or was cancelled may be.
-    silent = (attempts["status"] == "call_error").to_numpy() & np.isnan(amount)
-    if "error_type" in attempts:
-        silent &= ~attempts["error_type"].isin(["TimeoutError", "CancelledError"]).to_numpy()
-    unknown = np.isnan(amount) & ~silent
-    open_end = np.bincount(group[unknown], minlength=len(names)) > 0
-    sums, open_end, names = _largest(sums, open_end, names)
-
+    in_usd = not len(usd) or not np.isnan(usd).all()
+    amount = usd if in_usd else tokens
+    gaps, uncertain = _gaps(attempts, tokens, amount)
+    bars = pd.Series(amount).groupby([attempts["status"].to_numpy(), group]).sum(min_count=1).unstack(0)
+    bars = bars.reindex(index=range(len(names)), columns=list(ATTEMPT_STATUSES)).astype(float)
+    ax = _axes(ax, len(names))
     left = np.zeros(len(names))
-    for row, status in zip(sums, ATTEMPT_STATUSES, strict=True):
-        known = ~np.isnan(row)
-        if known.any():
-            at = np.flatnonzero(known)
-            ax.barh(at, row[known], 0.7, left[known], color=OUTCOMES[status], label=_word(status))
-        left += np.where(known, row, 0.0)
-    unpriced = np.isnan(sums).all(axis=0)
+    for status, widths in bars.items():
+        known = widths.dropna()
+        if len(known):
+            ax.barh(known.index, known, 0.7, left[known.index], color=OUTCOMES[str(status)], label=_word(status))
+        left += widths.fillna(0).to_numpy()
     for at, total in enumerate(left):
-        text = (
-            "unknown" if unpriced[at] else ("≥ " if open_end[at] else "") + (_usd(total) if money else f"{total:,.0f}")
-        )
+        text = ("≥ " if at in group[uncertain] else "") + (_usd(total) if in_usd else f"{total:,.0f}")
+        text = "unknown" if bars.loc[at].isna().all() else text
         ax.annotate(text, (total, at), (4, 0), textcoords="offset points", va="center", fontsize="small")
-    ax.set_yticks(range(len(names)), [_short(name) for name in names])
-    ax.set_ylim(max(len(names), 2) - 0.4, -0.6)
-    ax.set_ylabel(by)
-    ax.set_xlim(0, 1.25 * left.max() if left.any() else 1)
-    ax.xaxis.get_major_locator().set_params(nbins=5)
-    ax.set_xlabel("\n".join([r"cost (US\$)" if money else "tokens", *_gaps(attempts, tokens, unknown, silent, money)]))
-    if ax.containers:
-        _legend(ax)
-    if not len(attempts):
-        return _nothing(ax, "no attempts yet")
-    total, failed = left.sum(), np.nansum(sums[1:])
-    if not total:
-        return ax if money else _nothing(ax, "no usage reported")
-    amount_text = _usd(total) if money else f"{total:,.0f} tokens, no price known"
-    return _title(ax, f"{amount_text}, {_share(failed, total)} of it for attempts that failed")
+    _name_bars(ax, names, by)
+    ax.set(xlim=(0, 1.25 * left.max() if left.any() else 1))
+    ax.set_xlabel("\n".join([r"cost (US\$)" if in_usd else "tokens (no price is known)", *gaps]))
+    ax.locator_params(axis="x", nbins=5)
+    first = group == names.index("1") if by == "attempt" and len(names) else attempts["status"] == "ok"
+    part, whole = np.nansum(amount[~np.asarray(first)]), np.nansum(amount)
+    text = _usd(whole) if in_usd else f"{whole:,.0f} tokens"
+    text += f", {_share(part, whole)} of it for {'retries' if by == 'attempt' else 'attempts that failed'}"
+    nothing = "no usage reported" if len(attempts) else "no attempts yet"
+    return _finish(ax, text, None if bars.notna().any(axis=None) else nothing)
 
 
 def timeline(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -213,38 +192,35 @@ def timeline(data: Any, *, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.collections import PolyCollection
 
-    attempts, clock = _timed(data, "timeline", (*TRIAL, "attempt", "status"))
-    ax = _axes(ax)
+    attempts, clock = _timed(data, "timeline", *TRIAL, "status")
     attempts = attempts.sort_values("sent", kind="stable")
     trial = attempts.groupby(TRIAL, sort=False, dropna=False, observed=True).ngroup().to_numpy()
-    trials = int(trial.max()) + 1 if len(trial) else 0
+    trials = len(set(trial))
     shown = np.unique(np.linspace(0, trials - 1, min(trials, MOST_ROWS)).round().astype(int))
-    attempts = attempts[np.isin(trial, shown)]
-    row = np.searchsorted(shown, trial[np.isin(trial, shown)])
-
-    def bars(start: pd.Series, end: pd.Series, which: Any, colour: str, height: float, label: str) -> None:
-        which = np.asarray(which) & (end > start).to_numpy()
-        if which.any():
-            x0, x1, y = start.to_numpy()[which] / clock.per, end.to_numpy()[which] / clock.per, row[which]
-            low, high = y - height / 2, y + height / 2
-            corners = np.stack([x0, low, x0, high, x1, high, x1, low], axis=1).reshape(-1, 4, 2)
+    drawn = attempts[np.isin(trial, shown)].assign(row=np.searchsorted(shown, trial[np.isin(trial, shown)]))
+    ax = _axes(ax)
+    # Gaps between very thin lines would be stripes of the screen, not of the data.
+    height = 0.7 if len(shown) < 80 else 1.0
+    kinds = [
+        ("waits for a slot", GREY, 0.3, "begin", "queued", None),
+        ("for the limiter", WAIT, 0.4, "queued", "sent", None),
+    ]
+    kinds += [(_word(status), colour, 1.0, "sent", "done", status) for status, colour in OUTCOMES.items()]
+    for label, colour, alpha, start, end, status in kinds:
+        rows = drawn[(drawn[end] > drawn[start]) & ((drawn["status"] == status) if status else True)]
+        if len(rows):
+            x0, x1, y0, y1 = rows[start], rows[end], rows["row"] - height / 2, rows["row"] + height / 2
+            corners = np.stack([x0, y0, x0, y1, x1, y1, x1, y0], axis=1).reshape(-1, 4, 2)
             # An edge keeps a short call visible in a long run.
-            edge = 0.0 if label.startswith("waits") else 0.5
-            ax.add_collection(PolyCollection(list(corners), facecolors=colour, edgecolors=colour, linewidths=edge,
-                                             rasterized=len(corners) > MOST_ROWS, label=label), autolim=False)  # fmt: skip
-
-    everyone = np.ones(len(attempts), bool)
-    bars(attempts["begin"], attempts["queued"], everyone, "#d0d0d0", 0.5, "waits for a slot")
-    bars(attempts["queued"], attempts["sent"], everyone, "#99c7e0", 0.5, "waits for the limiter")
-    for status, colour in OUTCOMES.items():
-        bars(attempts["sent"], attempts["done"], attempts["status"] == status, colour, 0.9, _word(status))
-    ax.set_ylim(max(len(shown), 5) - 0.4, -0.6)
-    ax.set_ylabel("trials, in order of sending" if len(shown) == trials else f"{len(shown)} of {trials:,} trials")
-    ax.set_yticks([])
+            style = {"facecolor": colour, "edgecolor": colour, "alpha": alpha, "linewidth": 0.6 if status else 0}
+            many = len(rows) > MOST_ROWS // 2
+            ax.add_collection(PolyCollection(list(corners), label=label, rasterized=many, **style), autolim=False)
+    ax.set(ylim=(max(len(shown), 5) - 0.4, -0.6), yticks=[])
+    ax.set_ylabel("trials" if len(shown) == trials else f"trials ({len(shown)} of {trials:,} shown)")
     clock.label(ax)
-    if not trials:
-        return _nothing(ax, "no attempts yet")
-    return _legend(ax, columns=5)
+    failed = (attempts["status"] != "ok").sum()
+    text = f"{_count(len(attempts), 'attempt')}, {_share(failed, len(attempts))} failed"
+    return _finish(ax, text, None if trials else "no attempts yet")
 
 
 def progress_over_time(data: Any, limit: float | None = None, *, ax: Axes | None = None) -> Axes:
@@ -266,32 +242,30 @@ def progress_over_time(data: Any, limit: float | None = None, *, ax: Axes | None
     """
     if limit is None:
         limit = (getattr(data, "description", None) or {}).get("requests_per_minute")
-    elif isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+    elif isinstance(limit, bool) or not isinstance(limit, Real) or not 0 < limit < math.inf:
         raise InputError(f"limit={limit!r}: requests per minute, a number more than 0, or None for what results know.")
-    attempts, clock = _timed(data, "progress_over_time", (*TRIAL, "attempt", "status"))
+    attempts, clock = _timed(data, "progress_over_time", *TRIAL, "status")
     predictions = getattr(data, "predictions", None)
     trials = len(attempts[TRIAL].drop_duplicates()) if predictions is None else len(predictions)
+    ok = attempts[attempts["status"] == "ok"].sort_values("done").drop_duplicates(TRIAL)["done"]
     ax = _axes(ax)
-    ok = attempts[attempts["status"] == "ok"].sort_values("done").drop_duplicates(TRIAL)["done"].to_numpy()
-    _steps(ax, attempts["sent"].sort_values().to_numpy(), clock, color=GREY, linewidth=1.2, label="attempts sent")
-    _steps(ax, ok, clock, color=OUTCOMES["ok"], linewidth=2.2, label="trials answered")
-    at_best = math.inf
+    lines = ((attempts["sent"].sort_values(), GREY, 1.2, "attempts sent"), (ok, OUTCOMES["ok"], 2.2, "trials answered"))
+    for times, colour, width, label in lines:
+        every = max(1, len(times) // MOST_POINTS)
+        x = [0.0, *times.to_numpy()[::-every][::-1], clock.end]
+        count = [0, *np.arange(1, len(times) + 1)[::-every][::-1], len(times)]
+        ax.step(x, count, where="post", color=colour, linewidth=width, label=label)
+    text = f"{len(ok):,} of {_count(trials, 'trial')} answered in {_span(clock.end * clock.per)}"
     if limit and trials:
-        at_best = 60 * trials / limit
-        x = np.array([0.0, min(at_best, clock.span_s)])
-        label = f"the limit, {limit:,.4g} per minute"
-        ax.plot(x / clock.per, x * limit / 60, color=ax.xaxis.label.get_color(), linestyle=(0, (4, 3)),
-                linewidth=1.2, label=label)  # fmt: skip
-    ax.set_ylim(0, 1.08 * max(trials, len(attempts), 1))
-    ax.set_ylabel("count")
-    _whole(ax.yaxis)
+        best = 60 * trials / limit / clock.per
+        x = np.array([0, min(best, clock.end)])
+        style = {"color": ax.xaxis.label.get_color(), "linestyle": (0, (4, 3)), "linewidth": 1.2}
+        ax.plot(x, x * limit * clock.per / 60, label=f"limit: {limit:,.4g} per min", **style)
+        text += f"; the limit allows {_span(best * clock.per)}"
+    ax.set(ylim=(0, 1.08 * max(trials, len(attempts), 1)), ylabel="trials, attempts")
+    _thousands(ax.yaxis)
     clock.label(ax)
-    if not len(attempts):
-        return _nothing(ax, "no attempts yet")
-    _legend(ax)
-    took = f" in {_span(clock.span_s)}"
-    best = f"; {_span(at_best)} is the limit's best" if at_best < math.inf else ""
-    return _title(ax, f"{len(ok):,} of {_count(trials, 'trial')} answered{took}{best}")
+    return _finish(ax, text, None if len(attempts) else "no attempts yet")
 
 
 def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -310,45 +284,41 @@ def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
         One bar per model: its units in %, split by the share of answered runs that gave the unit's most frequent
         answer. Units with fewer than two answered runs are not counted.
     """
-    predictions = _frame(data, "agreement", "predictions", (*TRIAL, "prediction", "status"))
-    ax = _axes(ax)
+    predictions = _frame(data, "agreement", "predictions", *TRIAL, "prediction", "status")
     ok = predictions[predictions["status"] == "ok"]
     # Answers may be unhashable: what they print decides whether they are the same.
-    counted = ok[TRIAL[:2]].assign(answer=ok["prediction"].astype(object).map(repr).to_numpy())
-    votes = counted.groupby(["model", "unit_id", "answer"], sort=False, observed=True).size()
-    units = votes.groupby(level=["model", "unit_id"], sort=False).agg(["sum", "max"])
-    several = units[units["sum"] >= 2]
-    share = (several["max"] / several["sum"]).to_numpy().round(6)
+    answers = ok[["model", "unit_id"]].assign(answer=ok["prediction"].astype(object).map(repr).astype(object))
+    votes = answers.groupby(["model", "unit_id", "answer"], sort=False, observed=True).size()
+    units = votes.groupby(level=["model", "unit_id"], sort=False, observed=True).agg(["sum", "max"])
+    units = units[units["sum"] >= 2]
+    share = (units["max"] / units["sum"]).to_numpy().round(6)
+    coarse = len(set(share)) > len(AGREE)
+    share = np.floor(4 * share) / 4 if coarse else share
     models = list(predictions["model"].drop_duplicates())
-    at = pd.Index(models).get_indexer(several.index.get_level_values("model"))
-    levels = sorted(set(share), reverse=True)
-    if len(levels) > len(AGREE):
-        levels = [1.0, 0.75, 0.5, 0.25, 0.0]
+    at = pd.Index(models, dtype=object).get_indexer(units.index.get_level_values("model"))
     sizes = np.bincount(at, minlength=len(models))
-    left, above = np.zeros(len(models)), math.inf
-    for level, colour in zip(levels, AGREE, strict=False):
-        here = np.bincount(at[(share >= level) & (share < above)], minlength=len(models))
-        exact, above = level in share and set(share[(share >= level) & (share < above)]) == {level}, level
-        width = 100 * here / np.where(sizes, sizes, 1)
-        name = "all agree" if level == 1 else f"{100 * level:.0f} %" + ("" if exact else " or more")
-        ax.barh(range(len(models)), width, 0.7, left, color=colour, label=name)
-        for y in np.flatnonzero(width > 7):
-            ax.text(left[y] + width[y] / 2, y, f"{width[y]:.0f} %", ha="center", va="center", fontsize="small",
-                    color="white" if colour == AGREE[0] else "black")  # fmt: skip
+    ax = _axes(ax, len(models))
+    left = np.zeros(len(models))
+    for level, colour in zip(sorted(set(share), reverse=True), AGREE, strict=False):
+        width = 100 * np.bincount(at[share == level], minlength=len(models)) / np.maximum(sizes, 1)
+        label = "all runs agree" if level == 1 else f"{'≥ ' if coarse else ''}{100 * level:.0f} % agree"
+        ax.barh(range(len(models)), width, 0.7, left, color=colour, label=label)
+        ink = {"color": "white" if colour == AGREE[0] else "black", "fontsize": "small"}
+        for y, x in enumerate(width):
+            if x > 7:
+                ax.text(left[y] + x / 2, y, f"{x:.0f} %", ha="center", va="center", **ink)
         left += width
-    for y in np.flatnonzero(sizes == 0):
-        ax.text(1, y, "no unit with two answers", va="center", fontsize="small")
-    ax.set_yticks(range(len(models)), [_short(model) for model in models])
-    ax.set_ylim(max(len(models), 2) - 0.4, -0.6)
-    ax.set_ylabel("model")
-    ax.set_xlim(0, 100)
-    asked = len(predictions[TRIAL[:2]].drop_duplicates())
-    left_out = [f"not counted: {asked - len(several):,} without two answered runs"] if asked > len(several) else []
-    ax.set_xlabel("\n".join(["units (%)", *left_out]))
-    if not len(several):
-        return _nothing(ax, "agreement needs two answered runs of a unit" if asked else "no predictions yet")
-    _legend(ax, title="runs with the majority answer:")
-    return ax
+    _name_bars(ax, models, "model")
+    for y, size in enumerate(sizes):
+        if not size and len(units):
+            ax.text(1, y, "no unit with two answered runs", va="center", fontsize="small", color=GREY)
+    skipped = len(predictions[["model", "unit_id"]].drop_duplicates()) - len(units)
+    gaps = f"\nnot counted: {_count(skipped, 'unit')} with fewer than two answered runs" if skipped else ""
+    ax.set(xlim=(0, 100), xlabel=f"units (%){gaps}")
+    text = f"all runs agree on {_share((share == 1).sum(), len(units))} of {_count(len(units), 'unit')}"
+    text += " × model" if len(models) > 1 else ""
+    nothing = "agreement needs two answered runs of a unit" if len(predictions) else "no predictions yet"
+    return _finish(ax, text, None if len(units) else nothing)
 
 
 def overview(results: Any) -> np.ndarray:
@@ -369,81 +339,97 @@ def overview(results: Any) -> np.ndarray:
     import matplotlib.pyplot as plt
 
     _, axes = plt.subplots(2, 3, figsize=(16, 8), layout="constrained")
-    for chart, ax in zip(
-        (progress_over_time, throttle_rate, wait_time, timeline, token_costs, agreement), axes.flat, strict=True
-    ):
+    charts = (progress_over_time, throttle_rate, wait_time, timeline, token_costs, agreement)
+    for chart, ax in zip(charts, axes.flat, strict=True):
         chart(results, ax=ax)
     return axes
 
 
 @dataclass(frozen=True)
 class _Clock:
-    """Time since the start, without long breaks: seconds to take off each row, and how the axis says it."""
+    """Time since the start, without long breaks, in the unit of the axis."""
 
     shift: np.ndarray
     span_s: float
-    breaks_s: list[float]
+    breaks: np.ndarray
     idle_s: float
 
     @classmethod
-    def of(cls, begin: np.ndarray, end: np.ndarray) -> _Clock:
-        """From when each row began to be busy, and until when it was; epoch seconds."""
+    def of(cls, begin: np.ndarray, until: np.ndarray) -> _Clock:
+        """From when and until when each row was busy, in epoch seconds."""
         if not len(begin):
-            return cls(begin, 1.0, [], 0.0)
+            return cls(begin, 1.0, begin, 0.0)
         order = np.argsort(begin, kind="stable")
-        until = np.maximum.accumulate(end[order])
-        gap = np.append(0.0, begin[order][1:] - until[:-1])
-        active = until[-1] - begin.min() - gap[gap > BREAK_S].sum()
-        cut = np.where(gap > max(BREAK_S, active / 10), gap - active / 50, 0.0)
+        first, last = begin[order], np.maximum.accumulate(until[order])
+        gap = np.append(0.0, first[1:] - last[:-1])
+        active = last[-1] - first[0] - gap[gap > BREAK_S].sum()
+        long = gap > max(BREAK_S, active / 10)
         shift = np.empty(len(begin))
-        shift[order] = begin.min() + np.cumsum(cut)
-        at = (begin - shift)[order][cut > 0] - active / 100
-        return cls(shift, max((end - shift).max(), 0.1), list(at), gap[cut > 0].sum())
+        shift[order] = first[0] + np.cumsum(np.where(long, gap - active / 50, 0.0))
+        breaks = (first - shift[order])[long] - active / 100
+        return cls(shift, max((until - shift).max(), 0.1), breaks, gap[long].sum())
 
     @property
     def per(self) -> float:
         return 1.0 if self.span_s < 180 else 60.0 if self.span_s < 10_800 else 3600.0
 
+    @property
+    def end(self) -> float:
+        return self.span_s / self.per
+
+    def read(self, epoch_s: np.ndarray) -> np.ndarray:
+        return (epoch_s - self.shift) / self.per
+
+    def bins(self, rows: float) -> np.ndarray:
+        """Edges over the run: round widths, at most `MOST_BINS`, and some five rows in each."""
+        wanted = self.span_s / max(1.0, min(MOST_BINS, rows / 5))
+        width = next((width for width in BIN_S if width >= wanted), 86_400 * math.ceil(wanted / 86_400))
+        return np.arange(math.ceil(self.span_s / width - 1e-9) + 1) * width / self.per
+
     def label(self, ax: Axes) -> None:
-        ax.set_xlim(0, self.span_s / self.per)
-        for at in self.breaks_s:
-            ax.axvline(at / self.per, color=GREY, linestyle=":", linewidth=1)
-        without = f", without {_count(len(self.breaks_s), 'break')} of {_span(self.idle_s)}" if self.breaks_s else ""
-        ax.set_xlabel(f"time since the start ({ {1.0: 's', 60.0: 'min', 3600.0: 'h'}[self.per] }{without})")
+        for at in self.breaks / self.per:
+            ax.axvline(at, color=GREY, linestyle=":", linewidth=1)
+        unit = {1.0: "s", 60.0: "min", 3600.0: "h"}[self.per]
+        cut = f", without {_count(len(self.breaks), 'break')} of {_span(self.idle_s)}" if len(self.breaks) else ""
+        ax.set(xlim=(0, self.end), xlabel=f"time since the start ({unit}{cut})")
 
 
-def _timed(data: Any, chart: str, columns: Iterable[str]) -> tuple[pd.DataFrame, _Clock]:
-    """The attempts that were sent, with begin, queued, sent and done in s since the start, and their clock."""
-    attempts = _frame(data, chart, "attempts", ("started_at", "queue_s", "wait_s", "latency_s", *columns))
-    attempts = attempts[attempts["started_at"].notna()]
-    at = pd.to_datetime(attempts["started_at"], utc=True)
-    sent = (at - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
-    names = ("queue_s", "wait_s", "latency_s", *(["retry_in_s"] if "retry_in_s" in attempts else []))
-    queue, wait, latency, *retry = (attempts[name].fillna(0).to_numpy(float) for name in names)
-    clock = _Clock.of(sent - wait - queue, sent + latency + (retry[0] if retry else 0.0))
-    sent = sent - clock.shift
-    times = {"begin": sent - wait - queue, "queued": sent - wait, "sent": sent, "done": sent + latency, "wait_s": wait}
-    return attempts.reset_index(drop=True).assign(**times), clock
+def _timed(data: Any, chart: str, *columns: str) -> tuple[pd.DataFrame, _Clock]:
+    """The attempts that were sent, with begin, queued, sent and done on the clock."""
+    columns = ("started_at", "queue_s", "wait_s", "latency_s", *columns)
+    frame = _frame(data, chart, "attempts", *columns)
+    frame = frame[frame["started_at"].notna()].reset_index(drop=True)
+    at = pd.to_datetime(frame["started_at"], utc=True) - pd.Timestamp(0, tz="UTC")
+    sent = at.dt.total_seconds().to_numpy(float)
+    queue, wait, latency, retry = (
+        frame[name].fillna(0).to_numpy(float) if name in frame else 0.0
+        for name in ("queue_s", "wait_s", "latency_s", "retry_in_s")
+    )
+    clock = _Clock.of(sent - wait - queue, sent + latency + retry)
+    times = {"begin": sent - wait - queue, "queued": sent - wait, "sent": sent, "done": sent + latency}
+    timed = frame[list(columns)].assign(**{name: clock.read(time) for name, time in times.items()}, wait_s=wait)
+    return timed, clock
 
 
-def _frame(data: Any, chart: str, name: str, columns: Iterable[str]) -> pd.DataFrame:
+def _frame(data: Any, chart: str, name: str, *columns: str) -> pd.DataFrame:
     """The frame itself, or that of the results."""
     frame = data if isinstance(data, pd.DataFrame) else getattr(data, name, None)
+    also = " or a RateLimiter" if chart == "throttle_rate" else ""
+    takes = f"{chart} takes Results or their frame `{name}`{also}"
     if not isinstance(frame, pd.DataFrame):
-        also = ", or a RateLimiter" if chart == "throttle_rate" else ""
-        raise InputError(f"{chart} takes Results or their frame `{name}`{also}, not {type(data).__name__}.")
+        raise InputError(f"{takes}, not {type(data).__name__}.")
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise InputError(f"{chart} takes Results or their frame `{name}`; this frame has no {', '.join(missing)}.")
+        raise InputError(f"{takes}; this frame has no {', '.join(missing)}.")
     return frame
 
 
-def _axes(ax: Any) -> Axes:
+def _axes(ax: Any, bars: int = 0) -> Axes:
     """The given Axes, or those of a new pyplot figure, which a notebook shows at the end of the cell."""
     if ax is None:
         import matplotlib.pyplot as plt
 
-        ax = plt.subplots(figsize=(8, 3.8), layout="constrained")[1]
+        ax = plt.subplots(figsize=(8, max(3.8, 1.4 + 0.3 * bars)), layout="constrained")[1]
     elif not hasattr(ax, "add_collection"):
         raise InputError(f"ax takes one matplotlib Axes, not {type(ax).__name__}.")
     ax.spines[["top", "right"]].set_visible(False)
@@ -451,87 +437,77 @@ def _axes(ax: Any) -> Axes:
 
 
 def _groups(data: Any, attempts: pd.DataFrame, by: str) -> tuple[np.ndarray, list[str]]:
-    """Per attempt the number of its bar, and the bars' names."""
+    """Per attempt the number of its bar, and the bars' names; of too many, the rare ones share a bar."""
+    order: list[str] = []
     if by == "category":
         if isinstance(data, pd.DataFrame):
             raise InputError("by='category' takes Results: attempts alone know no category. Or by='model', 'attempt'.")
-        predictions = _frame(data, "token_costs", "predictions", (*TRIAL, "prediction"))
+        predictions = _frame(data, "token_costs", "predictions", *TRIAL, "prediction", "status")
         answers = predictions["prediction"]
-        known = [str(name) for name in answers.cat.categories] if isinstance(answers.dtype, pd.CategoricalDtype) else []
-        texts = answers.astype(object).map(str, na_action="ignore").fillna("(no answer)")
-        at = pd.MultiIndex.from_frame(predictions[TRIAL]).get_indexer(pd.MultiIndex.from_frame(attempts[TRIAL]))
-        key = pd.Series(np.where(at < 0, "(no answer)", texts.to_numpy(object)[at] if len(texts) else "(no answer)"))
-        names = [name for name in dict.fromkeys([*known, *key]) if name in set(key)]
-        names.sort(key="(no answer)".__eq__)
+        order = [str(one) for one in answers.cat.categories] if isinstance(answers.dtype, pd.CategoricalDtype) else []
+        texts = [*answers.astype(object).map(str).where(predictions["status"] == "ok", NO_ANSWER), NO_ANSWER]
+        trials, asked = (pd.MultiIndex.from_frame(frame[TRIAL]) for frame in (predictions, attempts))
+        key = pd.Series(np.array(texts, object)[trials.get_indexer(asked)], dtype=object)
+    elif by == "attempt":
+        key = attempts[by].clip(upper=MOST_BARS)
+        order = [str(number) for number in range(1, MOST_BARS)]
+        key = key.astype(str).mask(attempts[by] > MOST_BARS, f"{MOST_BARS} or later")
     else:
-        key = attempts[by]
-        names = sorted(set(key)) if by == "attempt" else list(dict.fromkeys(key))
-    return pd.Index(names).get_indexer(pd.Index(key)), [str(name) for name in names]
+        key = attempts[by].astype(object).map(str)
+    sizes = key.value_counts()
+    others = f"{len(sizes) - MOST_BARS + 1:,} others"
+    if len(sizes) > MOST_BARS:
+        key = key.where(key.isin(sizes.index[: MOST_BARS - 1]), others)
+    found = set(key)
+    names = [name for name in dict.fromkeys([*order, *key]) if name in found]
+    names.sort(key=lambda name: (name in (others, NO_ANSWER), name == NO_ANSWER))
+    return pd.Index(names, dtype=object).get_indexer(pd.Index(key, dtype=object)), names
 
 
-def _largest(sums: np.ndarray, open_end: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The bars in their order, the smallest of too many put together."""
-    if len(names) <= MOST_BARS:
-        return sums, open_end, names
-    size = np.nansum(sums, axis=0)
-    kept = np.sort(np.argsort(-size, kind="stable")[: MOST_BARS - 1])
-    rest = np.setdiff1d(np.arange(len(names)), kept)
-    unknown = np.isnan(sums[:, rest]).all(axis=1)
-    others = np.where(unknown, math.nan, np.nansum(sums[:, rest], axis=1))
-    names = [*(names[at] for at in kept), f"{len(rest):,} others"]
-    return np.column_stack([sums[:, kept], others]), np.append(open_end[kept], open_end[rest].any()), names
-
-
-def _gaps(
-    attempts: pd.DataFrame, tokens: np.ndarray, unknown: np.ndarray, silent: np.ndarray, money: bool
-) -> list[str]:
-    """What the bars lack, in lines below the axis."""
-    unpriced = unknown & ~np.isnan(tokens) if money else np.zeros(len(tokens), bool)
+def _gaps(attempts: pd.DataFrame, tokens: np.ndarray, amount: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """What the bars lack, in lines below the axis, and which attempts may have cost something all the same."""
+    missing = np.isnan(amount)
+    unpriced = missing & ~np.isnan(tokens)
+    called = (attempts["status"] == "call_error").to_numpy()
+    # A failed call is seldom billed; one that was given up may be.
+    free = called & ~attempts["error_type"].isin(MAYBE_BILLED).to_numpy() if "error_type" in attempts else called
+    silent = missing & ~unpriced
     parts = []
     if unpriced.any():
         models = ", ".join(_short(name) for name in attempts["model"][unpriced].drop_duplicates()[:4])
         parts.append(f"{_count(unpriced.sum(), 'attempt')} of unknown price ({models})")
-    if (unknown & ~unpriced).any():
-        parts.append(f"{_count((unknown & ~unpriced).sum(), 'attempt')} that reported no usage")
-    if silent.any():
-        parts.append(f"{_count(silent.sum(), 'failed call')} without usage")
-    return textwrap.wrap(f"not included: {'; '.join(parts)}", 64) if parts else []
+    kinds = [
+        _count(which.sum(), word) for which, word in ((silent & ~called, "answer"), (silent & called, "failed call"))
+    ]
+    kinds = [kind for kind in kinds if not kind.startswith("0 ")]
+    if kinds:
+        parts.append(f"{' and '.join(kinds)} without usage")
+    return textwrap.wrap(f"not included: {'; '.join(parts)}", 56) if parts else [], missing & ~(silent & free)
 
 
-def _bins(span_s: float, rows: float) -> np.ndarray:
-    """Edges in s over the run: round widths, at most `MOST_BINS`, and some five rows in each."""
-    wanted = span_s / max(1.0, min(MOST_BINS, rows / 5))
-    width = next((width for width in BIN_S if width >= wanted), 86_400 * math.ceil(wanted / 86_400))
-    return np.arange(max(1, math.ceil(span_s / width - 1e-9)) + 1) * float(width)
+def _name_bars(ax: Axes, names: list[str], label: str) -> None:
+    ax.set_yticks(range(len(names)), [_short(name) for name in names])
+    ax.set(ylim=(max(len(names), 2) - 0.4, -0.6), ylabel=label)
 
 
-def _steps(ax: Axes, times: np.ndarray, clock: _Clock, **style: Any) -> None:
-    """A line that counts the times, from 0 to the end of the run."""
-    count = np.arange(1, len(times) + 1)
-    every = max(1, len(times) // MOST_POINTS)
-    x = np.concatenate([[0.0], times[::-every][::-1], [clock.span_s]]) / clock.per
-    ax.step(x, np.concatenate([[0], count[::-every][::-1], [len(times)]]), where="post", **style)
-
-
-def _nothing(ax: Axes, text: str) -> Axes:
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
+def _finish(ax: Axes, text: str, nothing: str | None = None) -> Axes:
+    """Add the title and, between it and the data, the legend; or say that there is nothing to see."""
+    if nothing:
+        ax.text(0.5, 0.5, nothing, transform=ax.transAxes, ha="center", va="center", color=GREY)
+        return ax
+    many = bool(ax.get_legend_handles_labels()[0])
+    ax.set_title(text, loc="left", fontsize="medium", pad=22 if many else 8)
+    if many:
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 5}
+        legend = ax.legend(
+            **place, frameon=False, fontsize="small", handlelength=1.2, columnspacing=1.2, handletextpad=0.5
+        )
+        # The title keeps its room; a wide legend shall not narrow the Axes.
+        legend.set_in_layout(False)
     return ax
 
 
-def _title(ax: Axes, text: str) -> Axes:
-    # Leaves room for the row of the legend.
-    ax.set_title(text, loc="left", fontsize="medium", pad=22 if ax.get_legend() else 8)
-    return ax
-
-
-def _legend(ax: Axes, columns: int = 3, title: str | None = None) -> Axes:
-    """One row above the Axes, where no data is."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize="small", title=title,
-              borderaxespad=0.2, handlelength=1.2, columnspacing=1.2, handletextpad=0.5)  # fmt: skip
-    return ax
-
-
-def _whole(axis: Any) -> None:
+def _thousands(axis: Any) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     axis.set_major_locator(MaxNLocator(nbins=5, integer=True))
@@ -539,8 +515,8 @@ def _whole(axis: Any) -> None:
 
 
 def _share(part: float, whole: float) -> str:
-    percent = 100 * part / whole
-    return f"{percent:.0f} %" if percent == round(percent) or 1 < percent < 99 else f"{percent:.1f} %"
+    percent = 100 * part / whole if whole else 0.0
+    return f"{percent:.0f} %" if percent in (0, 100) or 1 <= percent <= 99 else f"{percent:.1f} %"
 
 
 def _count(number: float, word: str) -> str:
@@ -548,16 +524,17 @@ def _count(number: float, word: str) -> str:
 
 
 def _usd(usd: float) -> str:
+    """Three digits; the dollar sign is kept from starting mathematics."""
     digits = 2 if usd >= 1 or usd <= 0 else min(10, 2 - math.floor(math.log10(usd)))
     return rf"\${usd:,.{digits}f}"
 
 
 def _span(seconds: float) -> str:
-    """A duration in words: 10 ms is the finest."""
-    for size, unit in ((10_800, "h"), (180, "min")):
-        if seconds >= size:
-            return f"{seconds / {'h': 3600, 'min': 60}[unit]:.3g} {unit}"
-    return f"{max(seconds, 0.01):.2g} s" if seconds < 1 else f"{seconds:.3g} s"
+    """A duration in words; 10 ms is the finest."""
+    if seconds < 1:
+        return f"{max(seconds, 0.01):.2g} s"
+    size, unit = (3600, "h") if seconds >= 10_800 else (60, "min") if seconds >= 180 else (1, "s")
+    return f"{seconds / size:.3g} {unit}"
 
 
 def _word(status: str) -> str:

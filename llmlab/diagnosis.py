@@ -19,7 +19,8 @@ from llmlab.errors import AttemptError
 from llmlab.records import Feedback
 
 MESSAGE_LENGTH = 300
-_SECRET = re.compile(r"(sk-|Bearer\s+|key-)[A-Za-z0-9_\-*.]{6,}")
+SHORTEST_KEY = 8
+_SECRET = re.compile(r"\b(?:(?:sk|xai)-|(?:gsk|hf)_|AIza|key-(?=\S*\d)|Bearer\s+)[\w\-*.]{5,}[\w*]")
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>(.*?)</(?:title|h1)>", re.IGNORECASE | re.DOTALL)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|us|µs|[dhms])")
 _IN_TEXT = re.compile(
@@ -29,14 +30,17 @@ _IN_TEXT = re.compile(
 _UNIT_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 
 
+def without(key: str, text: str) -> str:
+    """`text` without the key; one as short as an ordinary word is no secret."""
+    return text.replace(key, "[key]") if len(key) >= SHORTEST_KEY else text
+
+
 def one_line(text: str, key: str = "") -> str:
     """`text` as one short line without the key, anything shaped like a key, or a web page."""
     if "<" in text and re.match(r"\s*(<!doctype|<html|<\?xml|<head|<body)", text, re.IGNORECASE):
         title = _TITLE.search(text)
         text = "a web page" + (f": {re.sub('<[^>]*>', '', title[1])}" if title else "")
-    if key:
-        text = text.replace(key, "[key]")
-    text = " ".join(_SECRET.sub("[key]", text).split())
+    text = " ".join(_SECRET.sub("[key]", without(key, text)).split())
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
 
 
@@ -62,22 +66,30 @@ def duration_s(text: str, now: float | None = None) -> float | None:
             value = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
         else:
             try:
-                value = datetime.fromisoformat(text).timestamp() - now
+                when = datetime.fromisoformat(text)
             except ValueError:
                 return None
+            value = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
     return value if 0 < value < 1e9 else None
 
 
-def _server_time(headers: Mapping[str, str]) -> float | None:
+def _date(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (ValueError, TypeError):
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
-def retry_after_s(headers: Mapping[str, str], text: str = "") -> float | None:
-    """The provider's hint in seconds: headers first, then words; zero, negative, past and unreadable ones are none."""
-    now = _server_time(headers)
+def retry_after_s(headers: Mapping[str, str], text: str = "", *, resets: bool = True) -> float | None:
+    """The provider's hint in seconds: headers first, then words; zero, negative, past and unreadable ones are none.
+
+    Parameters
+    ----------
+    resets : bool
+        Whether the times at which a limit resets count too; they say nothing where no limit was met.
+    """
+    # Compare with the provider's own clock: ours may be wrong.
+    now = _date(headers.get("date", ""))
     explicit = headers.get("retry-after-ms")
     if explicit is not None:
         wait = duration_s(explicit, now)
@@ -86,25 +98,21 @@ def retry_after_s(headers: Mapping[str, str], text: str = "") -> float | None:
     explicit = headers.get("retry-after")
     if explicit is not None:
         wait = duration_s(explicit, now)
-        if wait is None:
-            try:
-                # Compare with the provider's own clock: ours may be wrong.
-                date = parsedate_to_datetime(explicit).timestamp()
-                wait = date - (datetime.now(UTC).timestamp() if now is None else now)
-            except (ValueError, TypeError):
-                wait = None
+        date = _date(explicit) if wait is None else None
+        if date is not None:
+            wait = date - (datetime.now(UTC).timestamp() if now is None else now)
         if wait is not None and wait > 0:
             return wait
-    resets = []
-    for name, value in headers.items():
+    waits = []
+    for name, value in headers.items() if resets else ():
         name = name.lower()
         if "ratelimit" in name and "reset" in name:
             remaining = headers.get(name.replace("reset", "remaining"))
             wait = duration_s(value, now)
             if wait is not None and remaining in (None, "0", ""):
-                resets.append(wait)
-    if resets:
-        return max(resets)
+                waits.append(wait)
+    if waits:
+        return max(waits)
     said = _IN_TEXT.search(text)
     if said:
         return duration_s(said[1].replace("sec", "s"), now)
@@ -156,13 +164,14 @@ def _said(body: object) -> tuple[str, str, object, str | None]:
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if raw:
         # A router says only "Provider returned error"; what the provider said is in here.
-        inner = str(raw)
-        with contextlib.suppress(ValueError):
-            inner = _said(json.loads(inner))[0] or inner
+        inner = raw
+        with contextlib.suppress(ValueError, RecursionError):
+            inner = _said(json.loads(raw) if isinstance(raw, str) else raw)[0] or raw
         message = f"{message}: {inner}"
-    everything = (
-        json.dumps(body, ensure_ascii=False, default=str).lower() if not isinstance(body, str) else body.lower()
-    )
+    everything = body if isinstance(body, str) else str(message)
+    with contextlib.suppress(RecursionError):
+        everything = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+    everything = everything.lower()
     return (
         str(message or ""),
         everything.replace("_", " ").replace("-", " "),
@@ -265,7 +274,7 @@ def diagnose(status: int | None, headers: Mapping[str, str], body: object, *, ke
     """
     message, text, code, param = _said(body)
     is_page = isinstance(body, str) and "<" in body[:200]
-    hint = retry_after_s(headers, message)
+    hint = retry_after_s(headers, message, resets=status in (None, 402, 403, 429, 503))
     if hint is None and not is_page:
         hint = retry_after_s({}, text.replace("retrydelay", "retryDelay"))
     kind = _kind(status, text, code, is_page, hint)
@@ -275,6 +284,8 @@ def diagnose(status: int | None, headers: Mapping[str, str], body: object, *, ke
         line = f"base_url redirects to {target}: use that address as base_url, if you trust it"
     elif kind is errors.ConfigError and is_page:
         line = f"no chat API at this base_url (is /v1 missing?): the server sent {line}"
+    elif kind is errors.QuotaError and hint is not None:
+        line += f" (resets in {hint / 3600:.1f} h)" if hint > 3600 else f" (resets in {hint:.0f} s)"
     error = kind(f"{status}: {line}" if status is not None and status != 200 else line)
     error.retry_after_s, error.param = hint, param
     error.may_be_billed = status in _MAYBE_BILLED

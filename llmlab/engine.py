@@ -93,6 +93,8 @@ class Run:
         What became of the trials.
     tally : Tally
         Where it stands.
+    running : bool
+        Whether `table` and `outcomes` still grow.
     stopped : str or None
         Why it ended early.
     bug : Exception or None
@@ -113,6 +115,7 @@ class Run:
         self._journal = journal
         self.table, self.outcomes = table, outcomes
         self.tally = Tally(trials)
+        self.running = False
         self.stopped: str | None = None
         self.bug: Exception | None = None
         self._before = Counter(table.position)
@@ -143,6 +146,7 @@ class Run:
         """Ask every trial; returns when all have ended or the run is stopped."""
         setup = self._setup
         loop = self._loop = asyncio.get_running_loop()
+        self.running = True
         self._over = loop.create_future()
         self._client = ChatClient(
             setup.endpoint, timeout_s=setup.timeout_s, connections=setup.max_concurrent, learn=setup.limiter.auto
@@ -171,6 +175,7 @@ class Run:
                 await self._journal.close()
             if self.stopped is not None:
                 self.stopped = self._how_to_go_on(self.stopped)
+            self.running = False
             self._show(last=True)
 
     # slots

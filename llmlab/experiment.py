@@ -86,8 +86,8 @@ class Experiment:
         return Results(
             keys=self._keys,
             units=self._setup.plan.units.frame,
-            table=self._run.table.copy(),
-            outcomes=self._run.outcomes.copy(),
+            table=self._run.table.copy() if self._run.running else self._run.table,
+            outcomes=self._run.outcomes.copy() if self._run.running else self._run.outcomes,
             stopped=self._run.stopped,
             description=self._setup.description,
             again=self._again,

@@ -1,4 +1,4 @@
-"""The tally adds up, its ETA knows the limit and pauses, and every view shows it; none is a reason to lose an experiment."""
+"""The tally adds up, its ETA knows the limit and pauses, every view shows it; none is a reason to lose a result."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def clock(monkeypatch):
 
 
 def attempt(**changes) -> TokenUsageAttempt:
-    values = dict(
-        trial=Trial(0, "u", "m", 1), attempt=1, status="ok", error_type=None, error=None, started_at=0.0, queue_s=0.0,
-        wait_s=0.0, latency_s=0.1, retry_in_s=None, throttled=False, usage=Usage(10, 5, None, None, 15), cost_usd=0.5,
-        finish_reason="stop", model_returned="m", request_id=None, http_status=200, content="x",
-    )  # fmt: skip
+    values = {
+        "trial": Trial(0, "u", "m", 1), "attempt": 1, "status": "ok", "error_type": None, "error": None,
+        "started_at": 0.0, "queue_s": 0.0, "wait_s": 0.0, "latency_s": 0.1, "retry_in_s": None, "throttled": False,
+        "usage": Usage(10, 5, None, None, 15), "cost_usd": 0.5, "finish_reason": "stop", "model_returned": "m",
+        "request_id": None, "http_status": 200, "content": "x",
+    }  # fmt: skip
     return TokenUsageAttempt(**values | changes)
 
 
@@ -98,18 +99,18 @@ class TestEta:
         assert tally.eta_s == pytest.approx(120.0)
 
     def test_follows_the_pace_without_a_limit(self, clock):
-        tally = Tally(110)
+        tally = Tally(110, started=clock.s)
         clock.s += 20
         assert answered(tally, 10).eta_s == pytest.approx(200.0)
 
     def test_follows_the_pace_where_it_is_slower_than_the_limit(self, clock):
-        tally = Tally(110)
+        tally = Tally(110, started=clock.s)
         clock.s += 20
         tally.limits(rate=10.0, paused_s=0.0)
         assert answered(tally, 10).eta_s == pytest.approx(200.0)
 
     def test_repeated_attempts_take_grants_too(self, clock):
-        tally = Tally(110)
+        tally = Tally(110, started=clock.s)
         clock.s += 20
         for _ in range(10):
             tally.record(attempt(**failing()))
@@ -119,14 +120,14 @@ class TestEta:
 
     def test_slow_answers_behind_a_limit_do_not_stretch_it(self, clock):
         # One request a second, answers after 15 s: 25 are sent, 10 are back.
-        tally = Tally(110)
+        tally = Tally(110, started=clock.s)
         clock.s += 25
         tally.in_flight, tally.waiting = 15, 85
         tally.limits(rate=1.0, paused_s=0.0)
         assert answered(tally, 10).eta_s == pytest.approx(100.0, rel=0.01)
 
     def test_a_pause_is_added_and_does_not_count_as_pace(self, clock):
-        tally = Tally(110)
+        tally = Tally(110, started=clock.s)
         clock.s += 10
         answered(tally, 10)
         tally.limits(rate=None, paused_s=42.0)

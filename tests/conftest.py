@@ -1,0 +1,39 @@
+"""What the tests share: a simulated provider that is closed, no limiter of another test, no key of the machine's."""
+
+import asyncio
+import os
+
+import pytest
+
+import llmlab as ll
+
+# Otherwise pytest-asyncio and looptime each make a loop for the first synchronous fixture, and nobody closes it.
+asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "OPENROUTER_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_limiters():
+    ll.RateLimiterRegistry.clear()
+    yield
+    ll.RateLimiterRegistry.clear()
+
+
+@pytest.fixture
+def provider():
+    """Start a simulated provider that answers at once; it is closed after the test."""
+    started = []
+
+    def start(**settings):
+        started.append(ll.simulate.client(**{"latency_s": 0, **settings}))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
