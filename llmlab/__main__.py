@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
-    except (ll.LlmlabError, FileNotFoundError) as error:
+    except (ll.LlmlabError, OSError) as error:
         print(f"llmlab: {error}", file=sys.stderr)
         return 2
 
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     simulated = options.units is None and options.base_url is None
-    units = pd.read_csv(options.units or TICKETS)
+    units = _read(options.units or TICKETS, options.text_column)
     if options.text_column not in units.columns:
         raise ll.InputError(
             f"--text-column {options.text_column!r} is no column of the file: {', '.join(units.columns)}."
@@ -66,6 +67,8 @@ def _run(options: argparse.Namespace) -> int:
         settings["retry"] = ll.RetryPolicy.exponential(base_s=0.5, longest_s=5.0)
     else:
         settings |= {"base_url": options.base_url, "requests_per_minute": options.requests_per_minute}
+    # Before anything is paid for.
+    options.out.mkdir(parents=True, exist_ok=True)
     prompt = f"{options.prompt}\n\n{{{options.text_column}}}"
     results = ll.run_experiment_sync(units, prompt, **settings)
     print(f"\n{results}\n")
@@ -77,16 +80,31 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if results.stopped is None else 1
 
 
+def _read(path: Path, text_column: str) -> pd.DataFrame:
+    try:
+        file = path.read_text(encoding="utf-8-sig")
+        units = pd.read_csv(io.StringIO(file))
+        if text_column in units.columns:
+            # An empty cell is an empty text, and "None" and "NA" are words.
+            as_written = pd.read_csv(io.StringIO(file), usecols=[text_column], dtype="str", keep_default_na=False)
+            units[text_column] = as_written[text_column].array
+        return units
+    except ValueError as error:
+        raise ll.InputError(f"{path} cannot be read as CSV: {error}") from error
+
+
 def _write(results: ll.Results, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     results.predictions.to_csv(folder / "predictions.csv", index=False)
     results.attempts.to_csv(folder / "attempts.csv", index=False)
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     for name in ("throttle_rate", "wait_time", "token_costs"):
         axes = getattr(ll.charts, name)(results)
         axes.figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight")
+        pyplot.close(axes.figure)
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print(f"Written to {folder.resolve()}: {names}")
 

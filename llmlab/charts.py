@@ -1,9 +1,10 @@
 """Frames → matplotlib Axes, one function per question.
 
-Each takes `Results` or one of its frames and draws on `ax`, or on a new pyplot figure. A colour means the same
-everywhere: green is an answer, orange an answer that could not be read, red a call that failed, blue the wait for the
-limiter. They are Okabe and Ito's. Time runs from when the first attempt began to wait; long breaks between sessions
-(a rerun, a resumed journal) are cut out, marked by a dotted line and named below the axis.
+Each takes `Results` or one of its frames and draws on `ax` (best of a figure made with `layout="constrained"`), or on
+a new pyplot figure. A colour means the same everywhere: green is an answer, orange an answer that could not be read,
+red a call that failed, blue the wait for the limiter. They are Okabe and Ito's. Time runs from when the first attempt
+began to wait; long breaks between sessions (a rerun, a resumed journal) are cut out, marked by a dotted line and named
+below the axis.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ def throttle_rate(data: Any, *, ax: Axes | None = None) -> Axes:
     if callable(getattr(data, "history", None)):
         when, sent, throttled, _ = np.asarray(list(data.history()), dtype=float).reshape(-1, 4).T
         clock = _Clock.of(when, when + 1)
-        when = clock.read(when)
+        when, least_s = clock.read(when), 1.0
     else:
         attempts, clock = _timed(data, "throttle_rate", "throttled")
         when, throttled = attempts["sent"].to_numpy(), attempts["throttled"].to_numpy(float)
-        sent = np.ones(len(when))
+        sent, least_s = np.ones(len(when)), 0.0
     ax = _axes(ax)
-    edges = clock.bins(sent.sum())
+    edges = clock.bins(sent.sum(), least_s)
     counts, _ = np.histogram(when, edges, weights=sent)
     share = 100 * np.histogram(when, edges, weights=throttled)[0] / np.where(counts, counts, math.nan)
     behind = ax.twinx()
@@ -103,25 +104,25 @@ def wait_time(data: Any, *, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     if len(waits) > MOST_POINTS:
         edges = clock.bins(len(waits))
-        bins = waits.groupby(np.digitize(attempts["sent"], edges) - 1)
+        bins = waits.groupby(np.clip(np.digitize(attempts["sent"], edges), 1, len(edges) - 1) - 1)
         median, p90 = (bins.quantile(q).reindex(range(len(edges) - 1)).to_numpy() for q in (0.5, 0.9))
         ax.stairs(p90, edges, baseline=median, fill=True, color=WAIT, alpha=0.3, label="up to the 90th percentile")
         ax.stairs(median, edges, baseline=None, color=WAIT, linewidth=2, label="median")
     else:
         ax.scatter(attempts["sent"], waits, s=9, color=WAIT, alpha=0.5, linewidths=0)
-    top = 1.05 * max(waits.max(), 0.01) if len(waits) else 1.0
-    ax.set(ylim=(0, top), ylabel="wait for the limiter (s)")
+    top = 1.05 * max(waits.max(), 1.0) if len(waits) else 1.0
+    ax.set(ylim=(-0.02 * top, top), ylabel="wait for the limiter (s)")
     clock.label(ax)
     side = make_axes_locatable(ax).append_axes("right", size="18%", pad=0.08, sharey=ax)
     counts, steps = np.histogram(waits, bins=30, range=(0, top))
     side.stairs(100 * counts / max(1, len(waits)), steps, orientation="horizontal", fill=True, color=WAIT, alpha=0.6)
     side.set(xlabel="share (%)", xlim=(0, None))
-    side.locator_params(axis="x", nbins=2)
+    side.locator_params(axis="x", nbins=2, prune="lower")
     side.tick_params(axis="y", left=False, labelleft=False)
     side.spines[["top", "right"]].set_visible(False)
     if not len(waits):
         return _finish(ax, "", "no attempts yet")
-    return _finish(ax, f"median {_span(waits.median())}, 90 % up to {_span(float(waits.quantile(0.9)))}")
+    return _finish(ax, f"Half waited up to {_span(waits.median())}, 90 % up to {_span(float(waits.quantile(0.9)))}")
 
 
 def token_costs(data: Any, by: str = "model", *, ax: Axes | None = None) -> Axes:
@@ -153,26 +154,32 @@ def token_costs(data: Any, by: str = "model", *, ax: Axes | None = None) -> Axes
     bars = pd.Series(amount).groupby([attempts["status"].to_numpy(), group]).sum(min_count=1).unstack(0)
     bars = bars.reindex(index=range(len(names)), columns=list(ATTEMPT_STATUSES)).astype(float)
     ax = _axes(ax, len(names))
-    left = np.zeros(len(names))
-    for status, widths in bars.items():
+    left, known_any = np.zeros(len(names)), np.asarray(bars.notna().any(axis=1))
+    for status, colour in OUTCOMES.items():
+        widths = bars[status]
         known = widths.dropna()
         if len(known):
-            ax.barh(known.index, known, 0.7, left[known.index], color=OUTCOMES[str(status)], label=_word(status))
+            ax.barh(known.index, known, 0.7, left[known.index], color=colour, label=_word(status))
         left += widths.fillna(0).to_numpy()
+    unsure = set(group[uncertain])
     for at, total in enumerate(left):
-        text = ("≥ " if at in group[uncertain] else "") + (_usd(total) if in_usd else f"{total:,.0f}")
-        text = "unknown" if bars.loc[at].isna().all() else text
+        text = ("≥ " if at in unsure else "") + (_usd(total) if in_usd else f"{total:,.0f}")
+        text = text if known_any[at] else "unknown"
         ax.annotate(text, (total, at), (4, 0), textcoords="offset points", va="center", fontsize="small")
     _name_bars(ax, names, by)
-    ax.set(xlim=(0, 1.25 * left.max() if left.any() else 1))
+    ax.set(xlim=(0, 1.3 * left.max() if left.any() else 1))
     ax.set_xlabel("\n".join([r"cost (US\$)" if in_usd else "tokens (no price is known)", *gaps]))
-    ax.locator_params(axis="x", nbins=5)
-    first = group == names.index("1") if by == "attempt" and len(names) else attempts["status"] == "ok"
-    part, whole = np.nansum(amount[~np.asarray(first)]), np.nansum(amount)
-    text = _usd(whole) if in_usd else f"{whole:,.0f} tokens"
+    if in_usd:
+        ax.locator_params(axis="x", nbins=5)
+        ax.ticklabel_format(axis="x", style="plain", useOffset=False)
+    else:
+        _thousands(ax.xaxis)
+    lost = (attempts["attempt"] > 1 if by == "attempt" else attempts["status"] != "ok").to_numpy(bool)
+    part, whole = np.nansum(amount[lost]), np.nansum(amount)
+    text = ("≥ " if uncertain.any() else "") + (_usd(whole) if in_usd else f"{whole:,.0f} tokens")
     text += f", {_share(part, whole)} of it for {'retries' if by == 'attempt' else 'attempts that failed'}"
     nothing = "no usage reported" if len(attempts) else "no attempts yet"
-    return _finish(ax, text, None if bars.notna().any(axis=None) else nothing)
+    return _finish(ax, text, None if known_any.any() else nothing)
 
 
 def timeline(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -212,7 +219,7 @@ def timeline(data: Any, *, ax: Axes | None = None) -> Axes:
             x0, x1, y0, y1 = rows[start], rows[end], rows["row"] - height / 2, rows["row"] + height / 2
             corners = np.stack([x0, y0, x0, y1, x1, y1, x1, y0], axis=1).reshape(-1, 4, 2)
             # An edge keeps a short call visible in a long run.
-            style = {"facecolor": colour, "edgecolor": colour, "alpha": alpha, "linewidth": 0.6 if status else 0}
+            style = {"facecolor": colour, "edgecolor": colour, "alpha": alpha, "linewidth": 1.0 if status else 0}
             many = len(rows) > MOST_ROWS // 2
             ax.add_collection(PolyCollection(list(corners), label=label, rasterized=many, **style), autolim=False)
     ax.set(ylim=(max(len(shown), 5) - 0.4, -0.6), yticks=[])
@@ -250,7 +257,7 @@ def progress_over_time(data: Any, limit: float | None = None, *, ax: Axes | None
     ok = attempts[attempts["status"] == "ok"].sort_values("done").drop_duplicates(TRIAL)["done"]
     ax = _axes(ax)
     lines = ((attempts["sent"].sort_values(), GREY, 1.2, "attempts sent"), (ok, OUTCOMES["ok"], 2.2, "trials answered"))
-    for times, colour, width, label in lines:
+    for times, colour, width, label in lines if len(attempts) else ():
         every = max(1, len(times) // MOST_POINTS)
         x = [0.0, *times.to_numpy()[::-every][::-1], clock.end]
         count = [0, *np.arange(1, len(times) + 1)[::-every][::-1], len(times)]
@@ -261,7 +268,7 @@ def progress_over_time(data: Any, limit: float | None = None, *, ax: Axes | None
         x = np.array([0, min(best, clock.end)])
         style = {"color": ax.xaxis.label.get_color(), "linestyle": (0, (4, 3)), "linewidth": 1.2}
         ax.plot(x, x * limit * clock.per / 60, label=f"limit: {limit:,.4g} per min", **style)
-        text += f"; the limit allows {_span(best * clock.per)}"
+        text += f" ({_span(best * clock.per)} at the limit)"
     ax.set(ylim=(0, 1.08 * max(trials, len(attempts), 1)), ylabel="trials, attempts")
     _thousands(ax.yaxis)
     clock.label(ax)
@@ -301,22 +308,23 @@ def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
     left = np.zeros(len(models))
     for level, colour in zip(sorted(set(share), reverse=True), AGREE, strict=False):
         width = 100 * np.bincount(at[share == level], minlength=len(models)) / np.maximum(sizes, 1)
-        label = "all runs agree" if level == 1 else f"{'≥ ' if coarse else ''}{100 * level:.0f} % agree"
+        plain = f"{'≥ ' if coarse else ''}{100 * level:.0f} %"
+        label = "all agree" if level == 1 else plain if level else "< 25 %"
         ax.barh(range(len(models)), width, 0.7, left, color=colour, label=label)
-        ink = {"color": "white" if colour == AGREE[0] else "black", "fontsize": "small"}
+        ink = "white" if colour == AGREE[0] else "black"
         for y, x in enumerate(width):
             if x > 7:
-                ax.text(left[y] + x / 2, y, f"{x:.0f} %", ha="center", va="center", **ink)
+                ax.text(left[y] + x / 2, y, f"{x:.0f} %", ha="center", va="center", fontsize="small", color=ink)
         left += width
     _name_bars(ax, models, "model")
     for y, size in enumerate(sizes):
         if not size and len(units):
             ax.text(1, y, "no unit with two answered runs", va="center", fontsize="small", color=GREY)
     skipped = len(predictions[["model", "unit_id"]].drop_duplicates()) - len(units)
-    gaps = f"\nnot counted: {_count(skipped, 'unit')} with fewer than two answered runs" if skipped else ""
-    ax.set(xlim=(0, 100), xlabel=f"units (%){gaps}")
-    text = f"all runs agree on {_share((share == 1).sum(), len(units))} of {_count(len(units), 'unit')}"
-    text += " × model" if len(models) > 1 else ""
+    gaps = f"\nnot counted: {skipped:,} without two answered runs" if skipped else ""
+    ax.set(xlim=(0, 100), xlabel=f"units (%) by share of runs with the majority answer{gaps}")
+    text = f"All runs agree on {_share((share == 1).sum(), len(units))} of the units"
+    text += ", over all models" if len(models) > 1 else ""
     nothing = "agreement needs two answered runs of a unit" if len(predictions) else "no predictions yet"
     return _finish(ax, text, None if len(units) else nothing)
 
@@ -380,18 +388,18 @@ class _Clock:
     def read(self, epoch_s: np.ndarray) -> np.ndarray:
         return (epoch_s - self.shift) / self.per
 
-    def bins(self, rows: float) -> np.ndarray:
+    def bins(self, rows: float, least_s: float = 0.0) -> np.ndarray:
         """Edges over the run: round widths, at most `MOST_BINS`, and some five rows in each."""
-        wanted = self.span_s / max(1.0, min(MOST_BINS, rows / 5))
+        wanted = max(least_s, self.span_s / max(1.0, min(MOST_BINS, rows / 5)))
         width = next((width for width in BIN_S if width >= wanted), 86_400 * math.ceil(wanted / 86_400))
-        return np.arange(math.ceil(self.span_s / width - 1e-9) + 1) * width / self.per
+        return np.arange(math.ceil(self.span_s / width) + 1) * width / self.per
 
     def label(self, ax: Axes) -> None:
         for at in self.breaks / self.per:
             ax.axvline(at, color=GREY, linestyle=":", linewidth=1)
         unit = {1.0: "s", 60.0: "min", 3600.0: "h"}[self.per]
-        cut = f", without {_count(len(self.breaks), 'break')} of {_span(self.idle_s)}" if len(self.breaks) else ""
-        ax.set(xlim=(0, self.end), xlabel=f"time since the start ({unit}{cut})")
+        cut = f"\nwithout {_count(len(self.breaks), 'break')} of {_span(self.idle_s)}" if len(self.breaks) else ""
+        ax.set(xlim=(0, self.end), xlabel=f"time since the start ({unit}){cut}")
 
 
 def _timed(data: Any, chart: str, *columns: str) -> tuple[pd.DataFrame, _Clock]:
@@ -482,7 +490,9 @@ def _gaps(attempts: pd.DataFrame, tokens: np.ndarray, amount: np.ndarray) -> tup
     kinds = [kind for kind in kinds if not kind.startswith("0 ")]
     if kinds:
         parts.append(f"{' and '.join(kinds)} without usage")
-    return textwrap.wrap(f"not included: {'; '.join(parts)}", 56) if parts else [], missing & ~(silent & free)
+    return textwrap.wrap(f"not included: {'; '.join(parts)}", 62) if parts else [], np.asarray(
+        missing & ~(silent & free)
+    )
 
 
 def _name_bars(ax: Axes, names: list[str], label: str) -> None:
@@ -533,7 +543,9 @@ def _span(seconds: float) -> str:
     """A duration in words; 10 ms is the finest."""
     if seconds < 1:
         return f"{max(seconds, 0.01):.2g} s"
-    size, unit = (3600, "h") if seconds >= 10_800 else (60, "min") if seconds >= 180 else (1, "s")
+    size, unit = (
+        (3600, "h") if seconds >= 10_800 else (60, "min") if seconds >= 180 or seconds in BIN_S[9:11] else (1, "s")
+    )
     return f"{seconds / size:.3g} {unit}"
 
 

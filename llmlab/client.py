@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from llmlab import errors
 from llmlab.diagnosis import explain, one_line
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 OPENAI_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 MOST_HOPS = 3
+_LOST = "\ufffd".encode()
 _FIXED = {"stream", "stream_options", "model", "messages"}
 
 
@@ -85,6 +87,8 @@ def resolve(base_url: str | None = None, api_key: str | None = None, client: obj
 
         if not isinstance(client, AsyncOpenAI):
             raise InputError("client= needs the asynchronous client: openai.AsyncOpenAI(...), not OpenAI(...).")
+        if key:
+            _checked_key(key, "client.api_key", as_it_is=True)
         return Endpoint(str(url).rstrip("/"), key, client)
     names = ("OPENROUTER_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
     env = {name: os.environ.get(name, "").strip() for name in names}
@@ -109,8 +113,8 @@ def resolve(base_url: str | None = None, api_key: str | None = None, client: obj
     )
 
 
-def _checked_key(key: str, source: str) -> str:
-    key = key.strip()
+def _checked_key(key: str, source: str, *, as_it_is: bool = False) -> str:
+    key = key if as_it_is else key.strip()
     if not key:
         raise InputError(f"{source} is empty.")
     for place, character in enumerate(key, 1):
@@ -132,7 +136,30 @@ def _checked_url(url: str) -> str:
         raise InputError(f"base_url must begin with https:// (or http://) and name a host, not {url!r}.{hint}")
     if port == 0:
         raise InputError(f"base_url {url!r} has no usable port.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise InputError(
+            "base_url must end with its path, such as /v1, and hold no password: "
+            "keys go to api_key=, a query to extra_query=."
+        )
     return url
+
+
+def _proxy_of(base_url: str) -> str | None:
+    """The proxy that the environment sets for this address, by the variable's name and without its password."""
+    parts, proxies = urlsplit(base_url), getproxies()
+    scheme = next((scheme for scheme in (parts.scheme, "all") if proxies.get(scheme)), None)
+    if scheme is None or proxy_bypass(parts.hostname or ""):
+        return None
+    name, proxy = (
+        f"{scheme.upper()}_PROXY",
+        urlsplit(proxies[scheme] if "://" in proxies[scheme] else "http://" + proxies[scheme]),
+    )
+    if proxy.scheme not in ("http", "https"):
+        raise InputError(
+            f"{name} names a {proxy.scheme} proxy, which llmlab cannot use: unset it, or put {parts.hostname} into "
+            "NO_PROXY, or pass client=openai.AsyncOpenAI(...) with httpx2[socks] installed."
+        )
+    return f"{name} ({proxy.hostname})"
 
 
 def checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +171,9 @@ def checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
     body |= body.pop("extra_body", None) or {}
     for name in [name for name, value in body.items() if value is None]:
         del body[name]
+    for name, value in (body.get("extra_headers") or {}).items():
+        if not (isinstance(value, str) and value.isascii() and (name + value).isprintable()):
+            raise InputError(f"extra_headers: {name!r} must be printable ASCII text.")
     try:
         sent = {name: value for name, value in body.items() if name not in ("extra_headers", "extra_query")}
         json.dumps(sent, allow_nan=False)
@@ -181,10 +211,12 @@ class ChatClient:
         self._status_error = openai.APIStatusError
         # Only the deadline below ends a call: shorter ones fire when the loop is busy, without any fault.
         timeout = httpx2.Timeout(None, connect=timeout_s * 0.9)
+        self._proxy: str | None = None
         if endpoint.client is not None:
             self._sdk = endpoint.client.with_options(max_retries=0)
             self._options: dict[str, Any] = {"follow_redirects": False}
         else:
+            self._proxy = _proxy_of(endpoint.base_url)
             limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
             try:
                 self._sdk = openai.AsyncOpenAI(
@@ -195,15 +227,18 @@ class ChatClient:
                     http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False),
                 )
             except FileNotFoundError as error:
-                names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+                named = {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+                gone = [f"{name}={path}" for name, path in named.items() if path and not os.path.exists(path)]
                 raise InputError(
-                    f"{' or '.join(names) or 'A certificate file'} names a file that is missing."
+                    f"{' and '.join(gone) or 'A certificate file'} cannot be found: unset it or correct it."
                 ) from error
             except (ImportError, ValueError, UnicodeError) as error:
                 # Proxies, custom headers and the like come from the environment.
                 raise InputError(f"The connection cannot be set up: {one_line(str(error), self._key)}") from None
-            if urlsplit(endpoint.base_url).hostname != urlsplit(OPENAI_URL).hostname:
+            if not f".{urlsplit(endpoint.base_url).hostname}".endswith(".openai.com"):
+                # OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS are not for others.
                 self._sdk.organization = self._sdk.project = None
+                self._sdk._custom_headers = {}
             self._options = {}
 
     async def close(self) -> None:
@@ -222,16 +257,23 @@ class ChatClient:
         Raises
         ------
         asyncio.CancelledError
-            Only that.
+        InputError
+            The messages cannot be written as JSON; nothing was sent.
         """
         options = self._options
         if "extra_headers" in body or "extra_query" in body:
             body = dict(body)
             options = options | {"headers": body.pop("extra_headers", None), "params": body.pop("extra_query", None)}
             options = {name: value for name, value in options.items() if value is not None}
+        content = encode(body)
+        lost = _LOST in content
+        if lost and not self._own:
+            body = json.loads(content)
         try:
             async with asyncio.timeout(self._timeout_s):
-                return _checked_length(body, await self._exchange(body, options))
+                reply = await self._exchange(body, content if self._own else None, options)
+            notes = ("U+FFFD in the prompt: a character was lost",) * lost + _checked_length(body, reply)
+            return replace(reply, notes=reply.notes + notes) if notes else reply
         except TimeoutError:
             error: AttemptError = errors.TimeoutError(
                 f"no complete answer within {self._timeout_s:g} s; it may be billed"
@@ -239,11 +281,10 @@ class ChatClient:
             error.may_be_billed = True
         except Exception as raised:
             # Whatever the SDK, its transport or the decoder raises is one attempt's row.
-            error = explain(raised, self._key)
+            error = explain(raised, self._key, self._proxy)
         return Reply(error=error)
 
-    async def _exchange(self, body: dict[str, Any], options: dict[str, Any]) -> Reply:
-        content = encode(body) if self._own else None
+    async def _exchange(self, body: dict[str, Any], content: bytes | None, options: dict[str, Any]) -> Reply:
         response = await self._post(self._path, body, content, options)
         for _ in range(MOST_HOPS):
             if response.status_code not in (307, 308):
@@ -257,25 +298,36 @@ class ChatClient:
         return read_reply(response.status_code, response.headers, response.content, key=self._key, learn=self._learn)
 
     async def _post(self, path: str, body: dict[str, Any], content: bytes | None, options: Any) -> httpx2.Response:
-        try:
-            if content is not None:
-                return await self._sdk.post(path, cast_to=self._raw, content=content, options=options)
-            return await self._sdk.post(path, cast_to=self._raw, body=body, options=options)
-        except self._status_error as error:
-            return error.response
+        sent: dict[str, Any] = {"body": body} if content is None else {"content": content}
+        while True:
+            try:
+                return await self._sdk.post(path, cast_to=self._raw, options=options, **sent)
+            except self._status_error as error:
+                return error.response
+            except RuntimeError as error:
+                # A client of the user's holds connections of a loop that is over; each is found out once, and dropped.
+                if self._own or "loop is closed" not in str(error):
+                    raise
 
 
-def _checked_length(body: dict[str, Any], reply: Reply) -> Reply:
+def _checked_length(body: dict[str, Any], reply: Reply) -> tuple[str, ...]:
     """Note when the server counted far fewer tokens than the prompt has: it may have cut it in silence."""
     counted = reply.usage.prompt_tokens
-    if counted is not None and counted < prompt_tokens(body) / 4:
-        return replace(reply, notes=(*reply.notes, "few prompt_tokens: was the prompt cut?"))
-    return reply
+    return ("few prompt_tokens: was the prompt cut?",) * (counted is not None and counted < prompt_tokens(body) / 4)
 
 
 def encode(body: dict[str, Any]) -> bytes:
-    """The request as bytes; lone surrogates, which no JSON reader takes, become U+FFFD."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    """The request as bytes; lone surrogates, which no JSON reader takes, become U+FFFD.
+
+    Raises
+    ------
+    InputError
+        It is no JSON.
+    """
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"The messages of this unit cannot be sent as JSON: {error}.") from None
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -7,10 +7,10 @@ wrap, renumber and translate each other's errors.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -342,39 +342,64 @@ _BY_STATUS: dict[int, type[AttemptError]] = {
 }
 
 
-def explain(raised: Exception, key: str = "") -> AttemptError:
-    """The error behind an exception of the SDK, its transport or a decoder, read from the chain of its causes."""
-    chain: list[BaseException] = []
-    link: BaseException | None = raised
-    while link is not None and len(chain) < 8:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
+def explain(raised: Exception, key: str = "", proxy: str | None = None) -> AttemptError:
+    """The error behind an exception of the SDK, its transport or a decoder, read from the chain of its causes.
+
+    Parameters
+    ----------
+    proxy : str, optional
+        The proxy that calls go through, in words.
+    """
+    chain = list(_causes(raised))
     names = " ".join(type(link).__name__ for link in chain)
     said = one_line(next((str(link) for link in reversed(chain) if str(link)), "") or type(raised).__name__, key)
-    if any(word in names + said for word in ("CertificateError", "CERTIFICATE_VERIFY_FAILED", "SSLCertVerification")):
+
+    def any_of(*words: str, within: str = names) -> bool:
+        return any(word in within for word in words)
+
+    if any_of("CertificateError", "CERTIFICATE_VERIFY_FAILED", "SSLCertVerification", within=names + said):
         return errors.ConfigError(
             f"the server's certificate is not trusted ({said}): point SSL_CERT_FILE to its authority, "
             "or add it to the system's store"
         )
-    if any(isinstance(link, OSError) and link.errno in (23, 24) for link in chain):
+    if any(isinstance(link, OSError) and link.errno in (errno.EMFILE, errno.ENFILE) for link in chain):
         return errors.ConfigError("out of file descriptors: lower max_concurrent, or raise the limit (ulimit -n)")
-    if "DNS" in names or "gaierror" in names or "Name or service not known" in said:
-        return errors.ConnectionError(f"the host of base_url is not found: {said}")
-    if "UnsupportedProtocol" in names or "InvalidURL" in names:
+    if any_of("UnicodeEncodeError"):
+        return errors.ConfigError("a header of the request cannot be sent: it is not ASCII")
+    if any_of("UnsupportedProtocol", "InvalidURL", "InvalidUrl"):
         return errors.ConfigError(f"base_url cannot be called: {said}")
-    if any(name in names for name in ("Connector", "ConnectError", "ProxyError")):
-        proxies = (name for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY") for name in (name, name.lower()))
-        proxy = next((name for name in proxies if os.environ.get(name)), None)
-        return errors.ConnectionError(f"could not connect{f' through the proxy of {proxy}' if proxy else ''}: {said}")
+    through = f" through the proxy of {proxy}" if proxy else ""
+    if proxy and any(getattr(link, "status", None) == 407 for link in chain):
+        return errors.ConfigError(f"could not connect{through}: it wants a name and a password")
+    if any_of("DNS", "gaierror"):
+        unknown = errors.ConnectionError(f"the host of {proxy or 'base_url'} is not found: {said}")
+        unknown.fatal_at_first = True
+        return unknown
+    if any_of("Connector", "ConnectError", "ProxyConnection", "ProxyError"):
+        return errors.ConnectionError(f"could not connect{through}: {said}")
+    if any_of("BadStatusLine"):
+        return errors.ConnectionError(f"no HTTP server answers there: {said}")
     # The transport calls a lost connection a ConnectTimeout too; what aiohttp said tells them apart.
-    lost = any(name in names for name in ("ServerDisconnected", "ClientOSError", "ConnectionReset", "BrokenPipe"))
-    if "ConnectTimeout" in names and not lost:
-        return errors.TimeoutError("could not connect in time; nothing was sent")
-    if any(name in names for name in ("Decod", "Unicode", "zlib")):
+    lost = any_of("ServerDisconnected", "ClientOSError", "ConnectionReset", "BrokenPipe")
+    if any_of("ConnectTimeout") and not lost:
+        return errors.TimeoutError(f"could not connect in time{through}; nothing was sent")
+    if any_of("Decod", "zlib"):
         error: AttemptError = errors.BadResponseError(f"the body cannot be decoded: {said}")
-    elif "Timeout" in names and not lost:
+    elif any_of("Timeout") and not lost:
         error = errors.TimeoutError("the server went silent; it may be billed")
     else:
-        error = errors.ConnectionError(f"the connection broke before the answer was complete: {said}")
+        error = errors.ConnectionError(f"the connection broke{through} before the answer was complete: {said}")
     error.may_be_billed = True
     return error
+
+
+def _causes(raised: BaseException) -> Iterator[BaseException]:
+    """An exception, what is behind it, and the members of groups, which hide what they are made of."""
+    link: BaseException | None = raised
+    for _ in range(8):
+        if link is None:
+            break
+        yield link
+        if isinstance(link, BaseExceptionGroup):
+            yield from link.exceptions
+        link = link.__cause__ or link.__context__

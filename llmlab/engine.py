@@ -22,9 +22,12 @@ from llmlab.client import ChatClient, Endpoint
 from llmlab.errors import (
     AttemptError,
     CancelledError,
+    InputError,
     JournalError,
+    OverloadedError,
     ParseError,
     RateLimitError,
+    RequestError,
     TrialError,
 )
 from llmlab.forms import AnswerForms
@@ -109,10 +112,12 @@ class Run:
         table: AttemptTable,
         outcomes: Outcomes,
         journal: Journal | None = None,
+        unsaved: Iterable[tuple[TokenUsageAttempt, object]] = (),
     ) -> None:
         self._setup = setup
         self._fresh: Iterator[Trial] = setup.plan.trials(positions)
         self._journal = journal
+        self._unsaved = unsaved
         self.table, self.outcomes = table, outcomes
         self.tally = Tally(trials)
         self.running = False
@@ -129,6 +134,7 @@ class Run:
         self._fill_is_due = False
         self._allowed = min(FIRST_CONNECTIONS, setup.max_concurrent)
         self._answered = 0
+        self._reached = False
         self._same = ("", 0)
         self._forms = AnswerForms(None if "response_format" in setup.body else setup.parser.schema)
         self._estimate = TokenEstimate()
@@ -144,6 +150,13 @@ class Run:
 
     async def go(self) -> None:
         """Ask every trial; returns when all have ended or the run is stopped."""
+        try:
+            await self._ask_all()
+        finally:
+            if self._journal is not None:
+                await self._journal.close()
+
+    async def _ask_all(self) -> None:
         setup = self._setup
         loop = self._loop = asyncio.get_running_loop()
         self.running = True
@@ -153,6 +166,8 @@ class Run:
         )
         self._view: View = make_view(setup.progress, self.tally, self.stop)
         self._began = self.tally.started = time.monotonic()
+        for attempt, value in self._unsaved:
+            self._journal.put(attempt, value)  # type: ignore[union-attr]
         ticker = loop.create_task(self._show_now_and_then())
         # What the kernel holds already needs no walking through by the garbage collector, which halts the loop.
         gc.freeze()
@@ -171,8 +186,6 @@ class Run:
                 self._timer.cancel()
             await asyncio.gather(ticker, *self._tasks, return_exceptions=True)
             await self._client.close()
-            if self._journal is not None:
-                await self._journal.close()
             if self.stopped is not None:
                 self.stopped = self._how_to_go_on(self.stopped)
             self.running = False
@@ -243,6 +256,7 @@ class Run:
             tally.finish(ok=False)
             return
         reply = await self._call(asked, body, grant)
+        self._reached = self._reached or reply.http_status is not None
         error, value, bug = reply.error, None, None
         if error is None:
             self._answered += 1
@@ -255,34 +269,29 @@ class Run:
                 error = unread
             except Exception as raised:
                 bug, error = raised, ParseError(f"{type(raised).__name__}: {raised}")
-        if isinstance(error, RateLimitError):
-            grant.refused(error.retry_after_s)
-            asked.unpaid += self._answered > answered_before
-        else:
-            grant.answered(reply.usage.total_tokens)
-            setup.limiter.learn(reply.feedback)
-        if error is None or bug is not None:
-            retry_in_s = None
-        elif self._forms.refused(trial.model, form, error):
-            # Found out once per model; the trial itself is none the worse for it.
-            asked.unpaid += 1
-            retry_in_s = 0.0 if self.stopped is None else None
-        else:
-            retry_in_s = self._what_follows(asked, error)
-            if setup.reask_with_error and isinstance(error, ParseError) and reply.content:
-                asked.correction = _correction(reply.content, error)
+        self._tell_limiter(asked, reply, error, grant, answered_before)
+        retry_in_s = None
+        if error is not None and bug is None:
+            try:
+                retry_in_s = self._what_follows(asked, error, reply, form)
+            except Exception as raised:
+                # The wait may be the user's own; the attempt is booked all the same.
+                bug = raised
         attempt = self._record(asked, reply, error, retry_in_s, grant)
         self._settle(attempt, worst_usd)
-        if self._journal is not None:
-            await self._keep(attempt, value)
-        if error is None:
-            self.outcomes.succeed(trial.position, value)
-        else:
-            self.outcomes.values.pop(trial.position, None)
-        if retry_in_s is None or self.stopped is not None:
-            tally.finish(ok=error is None)
-        else:
-            self._ask_again(asked, retry_in_s)
+        try:
+            if self._journal is not None:
+                await self._keep(attempt, value)
+        finally:
+            # Also when cancelled: what is queued is written before the journal closes.
+            if error is None:
+                self.outcomes.succeed(trial.position, value)
+            else:
+                self.outcomes.values.pop(trial.position, None)
+            if retry_in_s is None or self.stopped is not None:
+                tally.finish(ok=error is None)
+            else:
+                self._ask_again(asked, retry_in_s)
         if bug is not None:
             raise bug
 
@@ -298,6 +307,9 @@ class Run:
                 f"and one more may cost ${worst_usd:,.4f}",
                 None,
             )
+            raise asyncio.CancelledError
+        if self.stopped is not None:
+            self._budget.settle(worst_usd, 0.0)
             raise asyncio.CancelledError
         return worst_usd
 
@@ -330,19 +342,44 @@ class Run:
             self.outcomes.values.pop(asked.trial.position, None)
             self.tally.finish(ok=False)
             raise
+        except InputError:
+            grant.cancel()
+            raise
         finally:
             asked.latency_s = time.perf_counter() - start
             self.tally.in_flight -= 1
 
-    def _what_follows(self, asked: _Asked, error: AttemptError) -> float | None:
+    def _tell_limiter(
+        self, asked: _Asked, reply: Reply, error: AttemptError | None, grant: Grant, answered_before: int
+    ) -> None:
+        """Settle the grant; a wait that the provider asks for holds for the whole key, unless it ends the run."""
+        limiter, hint_s = self._setup.limiter, error and error.retry_after_s
+        if hint_s is not None and hint_s > self._setup.policy.max_wait_s:
+            hint_s = None
+        if isinstance(error, RateLimitError):
+            grant.refused(hint_s)
+            asked.unpaid += self._answered > answered_before
+            return
+        grant.answered(reply.usage.total_tokens)
+        limiter.learn(reply.feedback)
+        if isinstance(error, OverloadedError) and hint_s is not None:
+            limiter.pause(hint_s)
+
+    def _what_follows(self, asked: _Asked, error: AttemptError, reply: Reply, form: dict[str, Any]) -> float | None:
         """Seconds until this trial is asked again, or `None`; may stop the run."""
+        if self._forms.refused(asked.trial.model, form, error):
+            # Found out once per model; the trial itself is none the worse for it.
+            asked.unpaid += 1
+            return 0.0 if self.stopped is None else None
+        if self._setup.reask_with_error and isinstance(error, ParseError) and reply.content:
+            asked.correction = _correction(reply.content, error)
         asked.billed += error.may_be_billed
         asked.unread += isinstance(error, ParseError)
         decision = self._setup.policy.decide(
             error, asked.tried, unpaid=asked.unpaid, billed=asked.billed, unread=asked.unread
         )
-        if decision.stop is not None:
-            self._stop(str(decision.stop), None)
+        if decision.stop is not None or (error.fatal_at_first and not self._reached):
+            self._stop(str(decision.stop or error), None)
         elif decision.retry_in_s is None:
             self._watch_for_the_same(error)
         return decision.retry_in_s if self.stopped is None else None
@@ -422,8 +459,8 @@ class Run:
         self._fill()
 
     def _watch_for_the_same(self, error: AttemptError) -> None:
-        """The same permanent error on the first trials will be the same on all."""
-        if self._answered or not isinstance(error, TrialError):
+        """The same refusal of the first requests will meet all; a long or offensive text says nothing of the others."""
+        if self._answered or not isinstance(error, RequestError):
             return
         what, times = self._same
         now = f"{type(error).__name__}: {error}"

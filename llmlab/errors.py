@@ -80,11 +80,14 @@ class AttemptError(LlmlabError):
         The request parameter the provider complains about.
     may_be_billed : bool
         Whether tokens may have been used that nobody reported.
+    fatal_at_first : bool
+        Whether it means a wrong setting, and stops the run, as long as no server has answered.
     """
 
     retry_after_s: float | None = None
     param: str | None = None
     may_be_billed: bool = False
+    fatal_at_first: bool = False
 
 
 class CallError(AttemptError):

@@ -26,7 +26,7 @@ from llmlab.journal import Journal, digest, read_journal
 from llmlab.limits import RateLimiter, RateLimiterRegistry
 from llmlab.parsing import make_parser
 from llmlab.pricing import PriceList
-from llmlab.records import Trial
+from llmlab.records import TokenUsageAttempt, Trial
 from llmlab.results import PREDICTION_COLUMNS, AttemptTable, Outcomes, Results
 from llmlab.retry import RetryPolicy
 from llmlab.units import Messages, Prompt, read_units
@@ -45,23 +45,29 @@ class Experiment:
         setup: Setup,
         *,
         positions: Sequence[int] | None = None,
-        table: AttemptTable | None = None,
-        outcomes: Outcomes | None = None,
+        before: Results | None = None,
         open_journal: Callable[[], Journal] | None = None,
     ) -> None:
         self._setup = setup
         self._open_journal = open_journal
         self._keys: pd.DataFrame | None = None
         self._task: asyncio.Task[Results] | None = None
-        table, outcomes = table or AttemptTable(), outcomes or Outcomes({}, {})
-        journal = None
+        table, outcomes = before.copy_state() if before is not None else (AttemptTable(), Outcomes({}, {}))
+        journal, unsaved = None, []
         if open_journal is not None:
+            # The file knows best: another cell may have gone on with it since.
+            table, outcomes = AttemptTable(), Outcomes({}, outcomes.errors)
             journal = open_journal()
-            self._recall(journal, table, outcomes)
+            try:
+                self._recall(journal, table, outcomes)
+            except BaseException:
+                journal.release()
+                raise
+            unsaved = _add_unsaved(before, table, outcomes)
             if positions is None:
                 positions = [at for at in range(len(setup.plan)) if at not in outcomes.values]
         trials = len(setup.plan) if positions is None else len(positions)
-        self._run = Run(setup, positions, trials, table, outcomes, journal)
+        self._run = Run(setup, positions, trials, table, outcomes, journal, unsaved)
 
     def __repr__(self) -> str:
         tally = self._run.tally
@@ -122,17 +128,8 @@ class Experiment:
         return results
 
     def _again(self, results: Results, rows: pd.DataFrame) -> Awaitable[Results]:
-        table, outcomes = results.copy_state()
-        if self._open_journal is not None:
-            # The file knows best: another cell may have gone on with it since.
-            table, outcomes = AttemptTable(), Outcomes({}, outcomes.errors)
-        again = Experiment(
-            self._setup,
-            positions=results.positions_of(rows),
-            table=table,
-            outcomes=outcomes,
-            open_journal=self._open_journal,
-        )
+        positions = results.positions_of(rows)
+        again = Experiment(self._setup, positions=positions, before=results, open_journal=self._open_journal)
         return _run_in_foreground(again)
 
     def _recall(self, journal: Journal, table: AttemptTable, outcomes: Outcomes) -> None:
@@ -152,7 +149,32 @@ class Experiment:
                     outcomes.succeed(trial.position, value)
 
 
+def _add_unsaved(
+    before: Results | None, table: AttemptTable, outcomes: Outcomes
+) -> list[tuple[TokenUsageAttempt, object]]:
+    """Attempts that did not get into the journal, as when the disk was full: into the table now, and to be written."""
+    unsaved: list[tuple[TokenUsageAttempt, object]] = []
+    if before is None:
+        return unsaved
+    known, had = set(zip(table.position, table.attempt, strict=True)), before.copy_state()[0]
+    if known.issuperset(zip(had.position, had.attempt, strict=True)):
+        return unsaved
+    for outcome in before.outcomes():
+        for attempt in outcome.attempts:
+            position = attempt.trial.position
+            if (position, attempt.attempt) in known:
+                continue
+            table.append(attempt)
+            outcomes.values.pop(position, None)
+            if attempt.status == "ok":
+                outcomes.succeed(position, outcome.prediction)
+            unsaved.append((attempt, outcome.prediction))
+    return unsaved
+
+
 _watched: list[Experiment] = []
+_usual: Any = None
+_depth = 0
 
 
 @contextlib.contextmanager
@@ -172,19 +194,23 @@ def _interrupts_stop() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupted(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, before)
-        for one in _watched:
-            one.stop("interrupted")
-
-    signal.signal(signal.SIGINT, interrupted)
+    global _usual, _depth
+    if signal.getsignal(signal.SIGINT) is not _interrupted:
+        _usual = signal.signal(signal.SIGINT, _interrupted)
+    _depth += 1
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is interrupted:
-            signal.signal(signal.SIGINT, before)
+        # Experiments side by side end in any order: the last one clears up.
+        _depth -= 1
+        if not _depth and signal.getsignal(signal.SIGINT) is _interrupted:
+            signal.signal(signal.SIGINT, _usual)
+
+
+def _interrupted(signum: int, frame: Any) -> None:
+    signal.signal(signal.SIGINT, _usual)
+    for one in _watched:
+        one.stop("interrupted")
 
 
 async def _run_in_foreground(experiment: Experiment) -> Results:
@@ -238,10 +264,10 @@ def _prepare(
     body = checked_request(request | {"reasoning_effort": reasoning_effort})
     endpoint = resolve(base_url, api_key, client)
     prices = PriceList(endpoint.base_url)
-    if max_cost_usd is not None:
-        unpriced = [name for name in models if prices.estimate_usd(name, 1, 1) is None]
-        if unpriced:
-            raise InputError(f"max_cost_usd cannot be kept: the price of {', '.join(unpriced)} is unknown.")
+    # Asked now, as it reads a file: nothing may fail or halt the loop once answers come.
+    unpriced = [name for name in models if prices.estimate_usd(name, 1, 1) is None]
+    if max_cost_usd is not None and unpriced:
+        raise InputError(f"max_cost_usd cannot be kept: the price of {', '.join(unpriced)} is unknown.")
     if limiter is None:
         limiter = RateLimiterRegistry.get_limiter(
             endpoint.api_key, requests_per_minute, base_url=endpoint.base_url, tokens_per_minute=tokens_per_minute
@@ -277,11 +303,15 @@ def _journal_of(
     setup: Setup, path: str | Path, prompt: Prompt, parse: object, models: tuple[str, ...], runs: int
 ) -> Callable[[], Journal]:
     """How to open the journal of this experiment."""
+    # Headers and queries may hold keys.
+    request = {name: value for name, value in setup.body.items() if name not in ("extra_headers", "extra_query")}
     identity = {
         "prompt": _in_words(prompt),
         "answer": _in_words(parse) if parse is not None else _in_words(setup.parser.schema or "text"),
-        "request": json.dumps(setup.body, sort_keys=True, default=str),
+        "request": json.dumps(request, sort_keys=True, default=str),
     }
+    if setup.endpoint.simulated:
+        identity["model"] = "a simulated one"
     units, plan = setup.plan.units, setup.plan
     described = json.loads(json.dumps(setup.description, default=str))
 

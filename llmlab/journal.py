@@ -7,8 +7,11 @@ knows whose it is: another experiment is refused, and what differs is named. One
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import json
+import os
 import queue
 import sqlite3
 import threading
@@ -21,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.errors import JournalError
-from llmlab.records import TokenUsageAttempt, Trial, Usage
+from llmlab.records import ATTEMPT_STATUSES, TokenUsageAttempt, Trial, Usage
 
 FORMAT = 1
 BATCH = 1000
@@ -31,11 +34,11 @@ _PLAIN = (
     "throttled", "cost_usd", "finish_reason", "model_returned", "request_id", "http_status", "content",
 )  # fmt: skip
 _COLUMNS = ("unit", "model", "run", *_PLAIN, *_TOKENS, "notes", "value")
-_SCHEMA = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE units (unit INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, row TEXT NOT NULL);
-CREATE TABLE attempts (seq INTEGER PRIMARY KEY, {", ".join(_COLUMNS)}, UNIQUE (unit, model, run, attempt));
-"""
+_SCHEMA = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE units (unit INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, row TEXT NOT NULL)",
+    f"CREATE TABLE attempts (seq INTEGER PRIMARY KEY, {', '.join(_COLUMNS)}, UNIQUE (unit, model, run, attempt))",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Journal:
         self._units = units
         self._queue: queue.SimpleQueue[tuple[tuple[Any, ...], asyncio.Future[None]] | None] = queue.SimpleQueue()
         self._broken: str | None = None
+        self._released = False
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -140,13 +144,15 @@ class Journal:
         path = Path(path)
         connection = _connect(path)
         try:
-            fresh = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if fresh:
-                connection.executescript(_SCHEMA)
+            # One transaction: whoever is killed in it leaves no half of a journal.
+            connection.execute("BEGIN IMMEDIATE")
+            if _is_fresh(connection):
+                for statement in _SCHEMA:
+                    connection.execute(statement)
                 meta = {"format": FORMAT, "identity": dict(identity), "description": dict(description)}
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in meta.items()])
             else:
-                _check(connection, path, identity)
+                _check_identity(connection, path, identity)
             known = _sync_units(connection, path, units, list(used))
             _extend(connection, units, list(models), runs, keys)
             connection.commit()
@@ -159,8 +165,14 @@ class Journal:
         return cls(path, connection, known)
 
     def read(self) -> Iterator[Entry]:
-        """All attempts in the file, in the order of writing."""
-        return _read_entries(self._connection)
+        """All attempts in the file, in the order of writing.
+
+        Raises
+        ------
+        JournalError
+            It is damaged.
+        """
+        return _read_entries(self._connection, self.path)
 
     def put(self, attempt: TokenUsageAttempt, value: object) -> asyncio.Future[None]:
         """Queue one attempt; the future is done once it is on the disk.
@@ -172,8 +184,10 @@ class Journal:
         """
         loop = asyncio.get_running_loop()
         durable: asyncio.Future[None] = loop.create_future()
-        if self._broken is not None:
-            durable.set_exception(JournalError(self._broken))
+        # Not everyone waits for it: a failure that nobody looks at is told by the next attempt.
+        durable.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._broken is not None or self._released:
+            durable.set_exception(JournalError(self._broken or f"The journal {self.path} is closed"))
             return durable
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
@@ -183,14 +197,25 @@ class Journal:
 
     async def close(self) -> None:
         """Write what is queued and release the file."""
+        self.release()
         if self._thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def release(self) -> None:
+        """As `close`, without waiting for it."""
+        if self._released:
+            return
+        self._released = True
+        if self._thread is None:
+            self._connection.close()
+        else:
             self._queue.put(None)
-            thread = self._thread
-            await asyncio.get_running_loop().run_in_executor(None, thread.join)
-            self._thread = None
-        self._connection.close()
 
     def _write(self) -> None:
+        with contextlib.closing(self._connection):
+            self._write_batches()
+
+    def _write_batches(self) -> None:
         insert = f"INSERT INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
         over = False
         while not over:
@@ -208,22 +233,25 @@ class Journal:
                 try:
                     with self._connection:
                         self._connection.executemany(insert, [row for row, _ in entries])
-                except sqlite3.Error as error:
+                except Exception as error:
+                    # Whatever it is, those who wait for this thread must hear of it.
                     self._broken = f"The journal {self.path} cannot be written any more: {error}"
+            settled = [durable for _, durable in entries]
             try:
-                entries[0][1].get_loop().call_soon_threadsafe(self._settle, [durable for _, durable in entries])
+                settled[0].get_loop().call_soon_threadsafe(self._settle, settled, self._broken)
             except RuntimeError:
                 # The loop is closed: nobody waits any more.
                 continue
 
-    def _settle(self, durable: list[asyncio.Future[None]]) -> None:
-        for future in durable:
+    @staticmethod
+    def _settle(settled: list[asyncio.Future[None]], broken: str | None) -> None:
+        for future in settled:
             if future.done():
                 continue
-            if self._broken is None:
+            if broken is None:
                 future.set_result(None)
             else:
-                future.set_exception(JournalError(self._broken))
+                future.set_exception(JournalError(broken))
 
 
 def read_journal(path: str | Path) -> Stored:
@@ -237,30 +265,31 @@ def read_journal(path: str | Path) -> Stored:
     path = Path(path)
     if not path.is_file():
         raise JournalError(f"There is no journal at {path}.")
-    connection = _connect(path)
+    connection = _connect_to_read(path)
     try:
-        _check(connection, path, None)
         meta = {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM meta")}
         rows = connection.execute("SELECT id, row FROM units ORDER BY unit").fetchall()
-        index = pd.Index([decode_id(one) for one, _ in rows], name="unit_id", tupleize_cols=False)
-        units = pd.DataFrame([json.loads(row) for _, row in rows], columns=list(meta["columns"]), index=index)
-        for name, dtype in meta["columns"].items():
-            try:
-                units[name] = units[name].astype(dtype)
-            except (ValueError, TypeError):
-                continue
-        if meta["trials"] is not None:
-            unit_ids = [decode_id(one) for one, _, _ in meta["trials"]]
-            keys = pd.DataFrame(meta["trials"], columns=["unit_id", "model", "run"])
-            keys["unit_id"] = pd.Series(unit_ids, dtype=index.dtype)
-        else:
-            keys = pd.MultiIndex.from_product(
-                [index, meta["models"], range(1, meta["runs"] + 1)], names=["unit_id", "model", "run"]
-            ).to_frame(index=False)
-        keys.insert(0, "unit", index.get_indexer(pd.Index(keys["unit_id"], tupleize_cols=False)))
-        keys = keys.astype({"unit": "int64", "model": "str", "run": "int64"})
-        return Stored(units, keys, list(_read_entries(connection)), meta["description"])
-    except (sqlite3.Error, KeyError, ValueError) as error:
+        ids = _typed([decode_id(one) for one, _ in rows], meta.get("index", "object"))
+        index = pd.Index(ids, name="unit_id", tupleize_cols=False)
+        cells = [json.loads(row) for _, row in rows]
+        columns = {name: _typed([row.get(name) for row in cells], dtype) for name, dtype in meta["columns"].items()}
+        units = pd.DataFrame(columns, index=range(len(index))).set_axis(index)
+        trials = meta["trials"]
+        if trials is None:
+            each = ((model, run) for model in meta["models"] for run in range(1, meta["runs"] + 1))
+            trials = [(one, *rest) for (one, _), rest in itertools.product(rows, each)]
+        place = {one: at for at, (one, _) in enumerate(rows)}
+        at = np.array([place[one] for one, _, _ in trials], "int64")
+        keys = pd.DataFrame(
+            {
+                "unit": at,
+                "unit_id": pd.Series(index.take(at)).reset_index(drop=True),
+                "model": pd.array([model for _, model, _ in trials], dtype="str"),
+                "run": np.array([run for _, _, run in trials], "int64"),
+            }
+        )
+        return Stored(units, keys, list(_read_entries(connection, path)), meta["description"])
+    except (sqlite3.Error, KeyError, ValueError, TypeError) as error:
         raise JournalError(f"The journal {path} is damaged: {error}.") from error
     finally:
         connection.close()
@@ -269,18 +298,21 @@ def read_journal(path: str | Path) -> Stored:
 def _connect(path: Path) -> sqlite3.Connection:
     if not path.parent.is_dir():
         raise JournalError(f"The folder of the journal does not exist: {path.parent}")
+    if path.exists() and not path.is_file():
+        raise JournalError(f"The journal needs a file, and {path} is none.")
     try:
         connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
         try:
             # Held until closed, also through a crash of ours; SQLite then needs no shared memory either.
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("BEGIN IMMEDIATE")
+            _check_owner(connection, path)
+            connection.execute("COMMIT")
             mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             if mode != "wal":
                 # Network drives cannot do it.
                 connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
@@ -299,17 +331,50 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise JournalError(f"The journal {path} cannot be opened for writing: {said}.") from error
 
 
-def _check(connection: sqlite3.Connection, path: Path, identity: Mapping[str, str] | None) -> None:
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    try:
+        return _connect(path)
+    except JournalError:
+        # Results are also read where nothing can be written; what is not in the main file yet would be missed there.
+        waiting = path.with_name(f"{path.name}-wal")
+        if (
+            os.access(path, os.W_OK)
+            and os.access(path.parent, os.W_OK)
+            or (waiting.exists() and waiting.stat().st_size)
+        ):
+            raise
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+        try:
+            _check_owner(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _is_fresh(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse any file that is not ours, before anything in it is changed."""
+    if _is_fresh(connection):
+        return
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"meta", "units", "attempts"} <= tables:
+    form = None
+    if {"meta", "units", "attempts"} <= tables:
+        with contextlib.suppress(sqlite3.OperationalError):
+            form = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+    if form is None:
         raise JournalError(
             f"{path} is an SQLite file, but no journal of llmlab; it is left as it is. Choose another file."
         )
+    if form[0] != str(FORMAT):
+        raise JournalError(f"{path} has format {form[0]}; this version reads {FORMAT}. Choose another file.")
+
+
+def _check_identity(connection: sqlite3.Connection, path: Path, identity: Mapping[str, str]) -> None:
     meta = {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM meta")}
-    if meta.get("format") != FORMAT:
-        raise JournalError(f"{path} has format {meta.get('format')}; this version reads {FORMAT}. Choose another file.")
-    if identity is None:
-        return
     for name in {**meta["identity"], **identity}:
         was, now = meta["identity"].get(name), identity.get(name)
         if was != now:
@@ -325,7 +390,7 @@ def _sync_units(connection: sqlite3.Connection, path: Path, units: pd.DataFrame,
     ids = [encode_id(one) for one in units.index]
     if len(set(ids)) < len(ids):
         raise JournalError("Some ids are the same once they are written down; make them different.")
-    texts = [units[name].astype(str).tolist() for name in used]
+    texts = [[str(cell) for cell in units[name].array] for name in used]
     for at, one in enumerate(ids):
         now = digest(*(text[at] for text in texts))
         if one not in known:
@@ -368,22 +433,48 @@ def _extend(
             trials = None
         else:
             trials = [list(one) for one in dict.fromkeys(tuple(one) for one in [*meta["trials"], *trials])]
-    columns = meta.get("columns", {}) | {name: str(units[name].dtype) for name in units.columns}
-    facts = {"models": models, "runs": runs, "trials": trials, "columns": columns}
+    columns = meta.get("columns", {}) | {name: _in_words(units[name].dtype) for name in units.columns}
+    index = _in_words(units.index.dtype)
+    facts = {"models": models, "runs": runs, "trials": trials, "columns": columns, "index": index}
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in facts.items()])
+
+
+def _in_words(dtype: Any) -> Any:
+    """A column's type as JSON."""
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = [_plain(one) for one in dtype.categories]
+        return {"of": str(dtype.categories.dtype), "categories": categories, "ordered": bool(dtype.ordered)}
+    return str(dtype)
+
+
+def _typed(cells: list[Any], dtype: Any) -> pd.Series:
+    """Cells from JSON as they were; objects of a kind that JSON does not know stay text."""
+    objects = np.empty(len(cells), object)
+    objects[:] = cells
+    column = pd.Series(objects, dtype=object)
+    with contextlib.suppress(ValueError, TypeError):
+        if isinstance(dtype, dict):
+            categories = _typed(dtype["categories"], dtype["of"])
+            known = pd.CategoricalDtype(pd.Index(categories), dtype["ordered"])
+            return _typed(cells, dtype["of"]).astype(known)
+        if dtype.startswith("datetime64"):
+            column = pd.to_datetime(column, utc="," in dtype, format="ISO8601")
+        return column.astype(dtype)
+    return column
 
 
 def _row(unit: int, attempt: TokenUsageAttempt, value: object) -> tuple[Any, ...]:
     usage = attempt.usage
-    return (
+    cells = (
         unit,
         attempt.trial.model,
         attempt.trial.run,
-        *(_storable(getattr(attempt, name)) for name in _PLAIN),
+        *(getattr(attempt, name) for name in _PLAIN),
         *(getattr(usage, name) for name in _TOKENS),
         "; ".join(attempt.notes) or None,
-        _value(value),
+        _value(value) if attempt.status == "ok" else None,
     )
+    return tuple(map(_storable, cells))
 
 
 def _storable(value: Any) -> Any:
@@ -397,13 +488,11 @@ def _storable(value: Any) -> Any:
 
 
 def _value(value: object) -> str | None:
-    if value is None:
-        return None
-    dump = getattr(value, "model_dump", None)
     try:
-        return json.dumps(dump(mode="json") if dump else value)
-    except (TypeError, ValueError):
-        # It can be read again from the answer's text.
+        dump = getattr(value, "model_dump", None)
+        return json.dumps(dump(mode="json") if dump else value, default=str)
+    except Exception:
+        # Dumping may be the user's own code; the value can be read again from the answer's text.
         return None
 
 
@@ -419,14 +508,24 @@ def _plain(value: Any) -> Any:
     return None if value is pd.NA or value is pd.NaT else str(value)
 
 
-def _read_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
+def _read_entries(connection: sqlite3.Connection, path: Path) -> Iterator[Entry]:
+    try:
+        yield from _entries(connection)
+    except (sqlite3.Error, KeyError, ValueError, TypeError) as error:
+        raise JournalError(f"The journal {path} is damaged: {error}.") from error
+
+
+def _entries(connection: sqlite3.Connection) -> Iterator[Entry]:
     ids = {unit: decode_id(one) for unit, one in connection.execute("SELECT unit, id FROM units")}
     for row in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM attempts ORDER BY seq"):
-        cell: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
-        unit_id = ids[cell["unit"]]
-        plain: dict[str, Any] = {
-            n: cell[n].decode("utf-8", "surrogatepass") if isinstance(cell[n], bytes) else cell[n] for n in _PLAIN
+        cell: dict[str, Any] = {
+            name: value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
+            for name, value in zip(_COLUMNS, row, strict=True)
         }
+        unit_id = ids[cell["unit"]]
+        plain: dict[str, Any] = {name: cell[name] for name in _PLAIN}
+        if plain["status"] not in ATTEMPT_STATUSES:
+            raise ValueError(f"an attempt has the status {plain['status']!r:.40}")
         plain["throttled"] = bool(plain["throttled"])
         attempt = TokenUsageAttempt(
             trial=Trial(-1, unit_id, cell["model"], cell["run"]),

@@ -17,7 +17,6 @@ FONT = (
 )
 MUTED = "opacity:0.75;font-size:12px"
 DIGITS = "font-variant-numeric:tabular-nums"
-TILES = "display:grid;grid-template-columns:repeat(auto-fill,minmax(136px,1fr));gap:8px 16px;margin-top:8px"
 KEYS = "display:flex;flex-wrap:wrap;gap:2px 16px"
 CELL = "padding:1px 12px 1px 0;text-align:left;vertical-align:top;border:none"
 ONE_LINE = "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
@@ -66,6 +65,12 @@ def table(head: str, body: str) -> str:
     style = "border-collapse:collapse;border:none;margin:0;font-size:12px;line-height:1.4;color:inherit"
     head = f"<thead style='border:none'><tr style='background:none'>{head}</tr></thead>"
     return f"<table style='{style}'>{head}<tbody>{body}</tbody></table>"
+
+
+def tiles(these: Iterable[str], *, width_px: int = 136) -> str:
+    """Tiles side by side, as many as the page is wide for."""
+    grid = f"display:grid;grid-template-columns:repeat(auto-fill,minmax({width_px}px,1fr));gap:8px 16px;margin-top:8px"
+    return f"<div style='{grid}'>{''.join(these)}</div>"
 
 
 def line(values: Sequence[float], colour: str, *, top: float, width: int = 92, height: int = 18) -> str:

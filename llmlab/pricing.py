@@ -92,7 +92,10 @@ class TokenEstimate:
     def worst(self, model: str, body: Mapping[str, Any]) -> tuple[int, int]:
         """Tokens in and out that a call may use at most, as far as one can tell."""
         _, _, most = self._seen.get(model, (0, 0, 0))
-        return math.ceil(prompt_tokens(body) * HEADROOM), completion_limit(body) or max(2 * most, UNKNOWN_COMPLETION)
+        limit = completion_limit(body)
+        # The limit is on each of n answers; what was seen holds them all.
+        completion = max(2 * most, UNKNOWN_COMPLETION) if limit is None else limit * (body.get("n") or 1)
+        return math.ceil(prompt_tokens(body) * HEADROOM), completion
 
 
 def completion_limit(body: Mapping[str, Any]) -> int | None:

@@ -28,7 +28,7 @@ PREDICTION_COLUMNS: dict[str, tuple[str, str]] = {
     "unit_id": ("as given", "the unit's id"),
     "model": ("str", "the model asked"),
     "run": ("int64", "which repeat, from 1"),
-    "prediction": ("category or object", "the category, the model instance or what parse made; NA unless ok"),
+    "prediction": ("category, str or object", "the category, the text, or what parse made; NA unless ok"),
     "status": ("str", "ok, failed or not_run"),
     "error_type": ("str", "class of the error that ended the trial; NA unless failed"),
     "error": ("str", "what it says, in one line"),
@@ -182,7 +182,7 @@ class AttemptTable:
             columns[name] = _counts(np.frombuffer(self.ints[name], "int64")[order])
         for name, texts in self.texts.items():
             columns[name] = _strings([texts[at] for at in order])
-        return pd.DataFrame({name: columns[name] for name in ATTEMPT_COLUMNS}, copy=False)
+        return _frame({name: columns[name] for name in ATTEMPT_COLUMNS})
 
     def sums(self, trials: int) -> dict[str, Any]:
         """Per trial position: attempts, tokens, cost and times summed, and the row of the last attempt (-1: none)."""
@@ -234,6 +234,30 @@ def _strings(texts: list[str | None]) -> Any:
     except UnicodeEncodeError:
         # Half a surrogate pair fits no column; the journal keeps it as it was.
         return pd.array([t if t is None else t.encode("utf-8", "replace").decode() for t in texts], dtype="str")
+
+
+def _cells(values: list[Any]) -> np.ndarray:
+    """One object per cell, also where the objects are lists."""
+    cells = np.empty(len(values), object)
+    cells[:] = values
+    return cells
+
+
+def _inferred(values: list[Any]) -> Any:
+    """The nullable type that holds them, as whole numbers stay whole beside failed trials; else objects."""
+    kinds = {type(value) for value in values if value is not None}
+    return _strings(values) if kinds == {str} else pd.array(_cells(values))
+
+
+def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Columns as they are: pandas would guess what objects are, and fail over half a surrogate pair."""
+    return pd.DataFrame(
+        {
+            name: pd.Series(column, dtype=object) if pd.api.types.is_object_dtype(column.dtype) else column
+            for name, column in columns.items()
+        },
+        copy=False,
+    )
 
 
 @dataclass(slots=True)
@@ -305,14 +329,14 @@ class Results:
         """One row per HTTP attempt, failed ones too; columns as in `ATTEMPT_COLUMNS`."""
         if "attempts" not in self._frames:
             self._frames["attempts"] = self._table.frame(self._keys)
-        return self._frames["attempts"]
+        return self._frames["attempts"].copy(deep=False)
 
     @property
     def predictions(self) -> pd.DataFrame:
         """One row per unit × model × run in input order; `PREDICTION_COLUMNS`, fields, then the unit's own columns."""
         if "predictions" not in self._frames:
             self._frames["predictions"] = self._predictions()
-        return self._frames["predictions"]
+        return self._frames["predictions"].copy(deep=False)
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -322,7 +346,7 @@ class Results:
     @property
     def units(self) -> pd.DataFrame:
         """The units' own columns, indexed by `unit_id`."""
-        return self._units
+        return self._units.copy(deep=False)
 
     def outcomes(self) -> Iterator[PredictionCategoryTokens]:
         """Each trial with its prediction and all its attempts, as records."""
@@ -364,22 +388,18 @@ class Results:
         columns["finished_at"] = _times(ended_at)
         frame = {name: columns[name] for name in PREDICTION_COLUMNS}
         for field in self._fields:
-            frame[_free(field, frame)] = (
-                pd.Series([_field(value, field) for value in values], dtype=object).infer_objects().array
-            )
+            frame[_free(field, frame)] = _inferred([_field(value, field) for value in values])
         unit = self._keys["unit"].to_numpy()
         for name in self._units.columns:
             frame[_free(name, frame)] = self._units[name].array.take(unit)
-        return pd.DataFrame(frame, copy=False)
+        return _frame(frame)
 
     def _labels(self, values: list[Any]) -> Any:
         if self.categories is not None:
             return pd.Categorical(values, categories=self.categories)
-        if values and all(value is None or isinstance(value, str) for value in values):
-            return _strings(values)
-        cells = np.empty(len(values), object)
-        cells[:] = values
-        return cells
+        if self._fields or not all(value is None or isinstance(value, str) for value in values):
+            return _cells(values)
+        return _strings(values)
 
     def copy_state(self) -> tuple[AttemptTable, Outcomes]:
         """Independent copies of the attempts and outcomes behind the frames."""

@@ -82,7 +82,7 @@ class RetryPolicy:
                 raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}.")
         if not callable(self.wait):
             raise InputError("wait must be a callable from the attempt number to seconds.")
-        if not self.max_wait_s >= 0:
+        if not isinstance(self.max_wait_s, (int, float)) or not self.max_wait_s >= 0:
             raise InputError(f"max_wait_s must be 0 or more seconds, not {self.max_wait_s!r}.")
 
     @classmethod

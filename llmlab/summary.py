@@ -34,7 +34,7 @@ HINTS: dict[str, str] = {
     "ConfigError": "check base_url, and the parameters and schema that the message names",
     "EmptyAnswerError": "raise max_tokens: reasoning may have used them all; or lower reasoning_effort",
     "TruncatedError": "raise max_tokens, ask for shorter answers, or lower reasoning_effort",
-    "InvalidLabelError": "look at attempts.content; add the missing category, or say in the prompt how to answer",
+    "InvalidLabelError": "look at attempts.content; add the category, or mend the prompt",
     "ValidationError": "look at attempts.content; loosen the response_model or describe its fields",
     "RefusalError": "the model declines: reword the prompt or ask another model",
     "ParseError": "look at attempts.content; say in the prompt how to answer",
@@ -64,7 +64,7 @@ def html(results: Any) -> str:
         f"<div style='{markup.KEYS}'>"
         f"{markup.key(GREEN, f'{ok:,} answered')}{markup.key(RED, f'{failed:,} failed')}"
         f"{markup.key(GREY, f'{not_run:,} not run')}</div>",
-        f"<div style='{markup.TILES}'>{''.join(_tiles(results, words))}</div>",
+        markup.tiles(_tiles(results, words)),
         f"<div style='display:flex;flex-wrap:wrap;gap:12px 28px;margin-top:10px'>{''.join(columns)}</div>",
     ]
     if results.stopped:

@@ -132,7 +132,8 @@ def read_units(units: object, *, runs: int, models: tuple[str, ...], result_colu
     named = "unit_id" in frame.columns
     if named:
         frame = frame.set_index("unit_id")
-    missing = frame.index.to_frame().isna().any(axis=1).to_numpy()
+    levels = (frame.index.get_level_values(level) for level in range(frame.index.nlevels))
+    missing = np.any([level.isna() for level in levels], axis=0)
     if isinstance(frame.index, pd.MultiIndex):
         frame.index = frame.index.to_flat_index()
     frame.index = frame.index.rename("unit_id")

@@ -140,14 +140,17 @@ def live_html(tally: Tally, history: History, stopped: str | None = None) -> str
     tiles = [
         markup.tile("in flight", f"{tally.in_flight:,}"),
         markup.tile("waiting for the limiter", f"{tally.waiting:,}"),
-        markup.tile("waiting to retry", f"{tally.retrying:,}"),
         markup.tile("throttled, last 10 s", f"{tally.throttle_rate:.0%}", drawn=_throttle_line(history)),
         markup.tile("average wait", f"{tally.avg_wait_s:,.1f} s", drawn=_wait_line(history)),
+        markup.tile("waiting to retry", f"{tally.retrying:,}"),
         markup.tile("attempts", f"{tally.attempts:,}", f"{tally.retries:,} repeated"),
         markup.tile("tokens in", f"{tally.prompt_tokens:,}", f"{tally.completion_tokens:,} out"),
         markup.tile("cost so far", cost, "" if projected is None else f"${projected:,.4f} projected"),
     ]
-    return _page(tally, ahead, tiles, None, tally.last_error and f"last error: {markup.short(tally.last_error)}")
+    # Four and four, where there is room.
+    drawn = markup.tiles(tiles, width_px=190)
+    error = tally.last_error and f"last error: {markup.short(tally.last_error)}"
+    return _page(tally, ahead, drawn, None, error)
 
 
 def snapshot(tally: Tally, history: History, stopped: str | None = None) -> dict[str, str]:
@@ -171,11 +174,11 @@ def snapshot(tally: Tally, history: History, stopped: str | None = None) -> dict
     parts += [f"{tally.attempts:,} attempts", f"{tokens:,} tokens", money(tally), took]
     text = f"llmlab: {', '.join(parts)}" + (f"; {' '.join(stopped.split())}" if stopped else "")
     kinds = ", ".join(f"{count:,} {markup.short(kind, 40)}" for kind, count in tally.errors.most_common(4))
-    errors = f"attempts without an answer: {kinds}" if kinds else None
-    return {"text/html": _page(tally, f"took {took}", tiles, stopped, errors), "text/plain": text}
+    errors = f"unsuccessful attempts: {kinds}" if kinds else None
+    return {"text/html": _page(tally, f"took {took}", markup.tiles(tiles), stopped, errors), "text/plain": text}
 
 
-def _page(tally: Tally, right: str, tiles: list[str], stopped: str | None, error: str | None) -> str:
+def _page(tally: Tally, right: str, tiles: str, stopped: str | None, error: str | None) -> str:
     trials, done = tally.trials, tally.done
     under_way = min(tally.in_flight, max(0, trials - done))
     share = f" ({int(100 * done / trials)} %)" if trials else ""
@@ -191,13 +194,13 @@ def _page(tally: Tally, right: str, tiles: list[str], stopped: str | None, error
         f"<div style='{markup.DIGITS}'>{right}</div></div>",
         f"<div {aria} style='margin:5px 0'>{filled}</div>",
         f"<div style='{markup.KEYS}'>{''.join(keys)}</div>",
-        f"<div style='{markup.TILES}'>{''.join(tiles)}</div>",
+        tiles,
     ]
     if stopped:
         rows.append(f"<div style='{markup.NOTICE}'>{markup.short(stopped, 400)}</div>")
     if error:
         rows.append(f"<div style='margin-top:6px;{markup.ONE_LINE};{markup.MUTED}'>{error}</div>")
-    return f"<div class='llmlab-progress' style='{markup.FONT};max-width:920px'>{''.join(rows)}</div>"
+    return f"<div class='llmlab-progress' style='{markup.FONT};max-width:920px;margin-bottom:6px'>{''.join(rows)}</div>"
 
 
 def _throttle_line(history: History) -> str:

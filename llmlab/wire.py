@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 from llmlab import errors
-from llmlab.diagnosis import diagnose, feedback
+from llmlab.diagnosis import diagnose, feedback, one_line, without
 from llmlab.errors import AttemptError
 from llmlab.records import NO_FEEDBACK, UNKNOWN_USAGE, Reply, Usage
 
+MOST_TOKENS = 1e12
 _FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety"}
 
 
@@ -33,39 +35,37 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, *, key: str
     learn : bool
         Whether to read the provider's limits from the headers.
     """
-    if key and len(key) > 7 and key.encode("utf-8", "replace") in body:
-        body = body.replace(key.encode("utf-8", "replace"), b"[key]")
     data, notes, unreadable = _load(body)
+    if isinstance(data, list) and len(data) == 1 and isinstance(data[0], dict) and data[0].get("error"):
+        data = data[0]
     usage, usage_notes = read_usage(data.get("usage") if isinstance(data, dict) else None)
     notes += usage_notes
     content = finish_reason = None
     error: AttemptError | None = None
-    if status >= 300:
-        error = diagnose(status, headers, _text(body) if data is None else data, key=key)
-        # A refused call used nothing that was reported; that is no oddity.
-        notes = tuple(note for note in notes if note != "no usage")
-    elif unreadable:
-        if _is_page(body) and "json" not in headers.get("content-type", ""):
-            error = errors.ConfigError(
-                "the server answered with a web page, not with an answer: is base_url right (is /v1 missing)?"
-            )
+    try:
+        if status >= 300:
+            error = diagnose(status, headers, _text(body) if data is None else data, key=key)
+            # A refused call used nothing that was reported; that is no oddity.
+            notes = tuple(note for note in notes if note != "no usage")
+        elif unreadable:
+            error = _unreadable(unreadable, headers, body)
+        elif not isinstance(data, dict):
+            what = "null" if data is None else reprlib.repr(data)
+            error = errors.BadResponseError(one_line(f"the body is no chat completion but {what}", key))
         else:
-            error = errors.BadResponseError(unreadable)
-            error.may_be_billed = bool(body.strip())
-    elif not isinstance(data, dict):
-        error = errors.BadResponseError(f"the body is no chat completion but {_name(data)}")
-    else:
-        content, finish_reason, error, more = _read_completion(data, headers, key)
-        notes += more
+            content, finish_reason, error, more = _read_completion(data, headers, key)
+            notes += more
+    except RecursionError:
+        error = errors.BadResponseError("the body is nested too deeply")
+    top = data if isinstance(data, dict) else {}
+    request_id = headers.get("x-request-id") or _str(top.get("id")) or headers.get("cf-ray")
     return Reply(
-        content=content,
+        content=content and without(key, content),
         usage=usage,
         error=error,
-        finish_reason=finish_reason,
-        model_returned=_str(data.get("model")) if isinstance(data, dict) else None,
-        request_id=headers.get("x-request-id")
-        or (_str(data.get("id")) if isinstance(data, dict) else None)
-        or headers.get("cf-ray"),
+        finish_reason=finish_reason and without(key, finish_reason),
+        model_returned=without(key, _str(top.get("model")) or "") or None,
+        request_id=request_id and without(key, request_id),
         http_status=status,
         notes=notes,
         feedback=feedback(headers) if learn else NO_FEEDBACK,
@@ -87,16 +87,14 @@ def read_usage(raw: object) -> tuple[Usage, tuple[str, ...]]:
 
     def count(source: dict[str, Any], name: str) -> int | None:
         value = source.get(name)
-        if type(value) is int and value >= 0:
+        if value is None or (type(value) is int and 0 <= value < MOST_TOKENS):
             return value
-        if value is None:
-            return None
         try:
             number = float(value) if isinstance(value, (str, float)) else math.nan
         except ValueError:
             number = math.nan
         notes.append(f"odd {name}")
-        return int(number) if number >= 0 and number == math.floor(number) and number < 1e15 else None
+        return int(number) if 0 <= number < MOST_TOKENS and number == math.floor(number) else None
 
     prompt, completion, total = count(raw, "prompt_tokens"), count(raw, "completion_tokens"), count(raw, "total_tokens")
     if prompt == 0:
@@ -132,7 +130,7 @@ def _cost(raw: dict[str, Any], notes: list[str]) -> float | None:
             return None
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return number if 0 <= number < math.inf else None
 
@@ -164,11 +162,14 @@ def _load(body: bytes) -> tuple[Any, tuple[str, ...], str | None]:
         rescued = _from_events(lines)
         if rescued is not None:
             return rescued, ("rescued from an event stream",), None
+    text = text.lstrip("\ufeff \t\r\n")
     try:
-        data, end = json.JSONDecoder().raw_decode(text.lstrip("\ufeff \t\r\n"))
-        return data, (), f"text after the JSON: {text[end : end + 40]!r}"
+        data, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
         return None, (), "the body is no JSON, or was cut off"
+    if not text[end:].strip():
+        return data, ("bytes that are no UTF-8 were replaced",), None
+    return data, (), "there is more text after the JSON"
 
 
 def _from_events(lines: list[str]) -> dict[str, Any] | None:
@@ -221,11 +222,11 @@ def _read_completion(
         code = _code(first.get("error"))
         error = diagnose(code if code is not None else 502, headers, {"error": first.get("error")}, key=key)
     elif ended in _FILTERED:
-        error = errors.ModerationError(f"stopped by a content filter ({finish_reason})")
+        error = errors.ModerationError(f"stopped by a content filter ({ended})")
     elif ended == "insufficient_system_resource":
         error = errors.OverloadedError("the provider ran out of resources while answering")
     elif message.get("refusal"):
-        error = errors.RefusalError(f"the model declined: {_str(message['refusal'])!s:.200}")
+        error = errors.RefusalError(one_line(f"the model declined: {message['refusal']}", key))
     return content, finish_reason, error, notes
 
 
@@ -244,7 +245,7 @@ def _code(error: object) -> int | None:
     code = error.get("code") if isinstance(error, dict) else None
     try:
         number = int(code)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if 300 <= number < 600 else None
 
@@ -253,13 +254,18 @@ def _text(body: bytes) -> str:
     return body.decode("utf-8-sig", "replace")
 
 
-def _is_page(body: bytes) -> bool:
-    return body[:200].lstrip().lower().startswith((b"<!doctype", b"<html"))
+def _unreadable(why: str, headers: Mapping[str, str], body: bytes) -> AttemptError:
+    kind = headers.get("content-type", "").lower()
+    begins = (b"<",) if "html" in kind else (b"<!doctype", b"<html", b"<!--")
+    if "json" not in kind and body[:200].lstrip().lower().startswith(begins):
+        return errors.ConfigError(
+            "the server answered with a web page, not with an answer: is base_url right (is /v1 missing)?"
+        )
+    error = errors.BadResponseError(why)
+    # Blanks keep a connection alive while a model works.
+    error.may_be_billed = bool(body)
+    return error
 
 
 def _str(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _name(value: object) -> str:
-    return "empty (null)" if value is None else f"a {type(value).__name__}"
+    return value if value is None or isinstance(value, str) else reprlib.repr(value)

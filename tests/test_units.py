@@ -46,6 +46,10 @@ def text(prompt, units=FRAME, unit=0):
         (FRAME.iloc[[2, 0, 1]], [2, 0, 1]),
         (FRAME.assign(unit_id=["x", "y", "z"]).sort_values("gold", ascending=False), ["z", "y", "x"]),
         (FRAME.set_index([pd.Index([9, 7, 8]), pd.Index(list("abc"))]), [(9, "a"), (7, "b"), (8, "c")]),
+        (
+            FRAME.set_index([pd.Index([9, 7, 8], name="k"), pd.Index(list("abc"), name="k")]),
+            [(9, "a"), (7, "b"), (8, "c")],
+        ),
         (FRAME.set_index(pd.date_range("2026-01-01", periods=3)), list(pd.date_range("2026-01-01", periods=3))),
         (FRAME.assign(unit_id=pd.Categorical(["x", "y", "z"])), ["x", "y", "z"]),
         (FRAME.assign(unit_id=[(1, 2), (3, 4), (5, 6)]), [(1, 2), (3, 4), (5, 6)]),
