@@ -337,10 +337,8 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     except JournalError:
         # Results are also read where nothing can be written; what is not in the main file yet would be missed there.
         waiting = path.with_name(f"{path.name}-wal")
-        if (
-            os.access(path, os.W_OK)
-            and os.access(path.parent, os.W_OK)
-            or (waiting.exists() and waiting.stat().st_size)
+        if (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)) or (
+            waiting.exists() and waiting.stat().st_size
         ):
             raise
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)

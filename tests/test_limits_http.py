@@ -1,4 +1,4 @@
-"""The limiter against a strict provider over real HTTP: nothing refused at the right limit, all answered at a wrong one."""
+"""The limiter against a strict provider over real HTTP: nothing refused at the right limit and none lost."""
 
 import asyncio
 import time
