@@ -15,7 +15,7 @@ browser: .venv/dev ## JupyterLab in a real browser (Debian: apt-get install chro
 check: .venv/dev ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 
 bench: .venv/dev ## benchmarks, interleaved on one local server
