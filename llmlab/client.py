@@ -7,9 +7,10 @@ headers and tokens are there whatever happens.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -43,7 +44,7 @@ class Endpoint:
     api_key : str
         Not in the repr.
     client : AsyncOpenAI or None
-        The user's own client, used as it is but for its retries.
+        The user's own client, used as it is but for its retries, and for its connections if they are the SDK's.
     simulated : bool
         Whether no real model is behind it.
     """
@@ -182,6 +183,21 @@ def checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
+@contextlib.contextmanager
+def _setting_up(key: str) -> Iterator[None]:
+    """Certificates, proxies and headers come from the environment too: what is wrong there is named."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        named = {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+        gone = [f"{name}={path}" for name, path in named.items() if path and not os.path.exists(path)]
+        raise InputError(
+            f"{' and '.join(gone) or 'A certificate file'} cannot be found: unset it or correct it."
+        ) from error
+    except (ImportError, ValueError, UnicodeError) as error:
+        raise InputError(f"The connection cannot be set up: {one_line(str(error), key)}") from None
+
+
 class ChatClient:
     """A connection pool to one endpoint, for one event loop.
 
@@ -209,42 +225,44 @@ class ChatClient:
         self._learn = learn
         self._raw = httpx2.Response
         self._status_error = openai.APIStatusError
+        self._options: dict[str, Any] = {} if self._own else {"follow_redirects": False}
+        self._proxy: str | None = None
+        self._connections: httpx2.AsyncClient | None = None
+        if endpoint.client is not None and type(endpoint.client._client).__name__ != "AsyncHttpxClientWrapper":
+            # Not the SDK's own: the transport is the user's choice too.
+            self._sdk = endpoint.client.with_options(max_retries=0)
+            return
         # Only the deadline below ends a call: shorter ones fire when the loop is busy, without any fault.
         timeout = httpx2.Timeout(None, connect=timeout_s * 0.9)
-        self._proxy: str | None = None
-        if endpoint.client is not None:
-            self._sdk = endpoint.client.with_options(max_retries=0)
-            self._options: dict[str, Any] = {"follow_redirects": False}
-        else:
-            self._proxy = _proxy_of(endpoint.base_url)
-            limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-            try:
-                self._sdk = openai.AsyncOpenAI(
-                    base_url=endpoint.base_url,
-                    api_key=endpoint.api_key,
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._proxy = _proxy_of(endpoint.base_url)
+        with _setting_up(self._key):
+            self._connections = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)
+            if endpoint.client is not None:
+                # Connections belong to one event loop, a client of the user's may outlive it.
+                given = endpoint.client.timeout
+                self._sdk = endpoint.client.with_options(
                     max_retries=0,
-                    timeout=timeout,
-                    http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False),
+                    timeout=timeout if given == openai.DEFAULT_TIMEOUT else given,
+                    http_client=self._connections,
                 )
-            except FileNotFoundError as error:
-                named = {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
-                gone = [f"{name}={path}" for name, path in named.items() if path and not os.path.exists(path)]
-                raise InputError(
-                    f"{' and '.join(gone) or 'A certificate file'} cannot be found: unset it or correct it."
-                ) from error
-            except (ImportError, ValueError, UnicodeError) as error:
-                # Proxies, custom headers and the like come from the environment.
-                raise InputError(f"The connection cannot be set up: {one_line(str(error), self._key)}") from None
-            if not f".{urlsplit(endpoint.base_url).hostname}".endswith(".openai.com"):
-                # OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS are not for others.
-                self._sdk.organization = self._sdk.project = None
-                self._sdk._custom_headers = {}
-            self._options = {}
+                return
+            self._sdk = openai.AsyncOpenAI(
+                base_url=endpoint.base_url,
+                api_key=endpoint.api_key,
+                max_retries=0,
+                timeout=timeout,
+                http_client=self._connections,
+            )
+        if not f".{urlsplit(endpoint.base_url).hostname}".endswith(".openai.com"):
+            # OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS are not for others.
+            self._sdk.organization = self._sdk.project = None
+            self._sdk._custom_headers = {}
 
     async def close(self) -> None:
         """Close the connections that are ours."""
-        if self._own:
-            await self._sdk.close()
+        if self._connections is not None:
+            await self._connections.aclose()
 
     async def send(self, body: dict[str, Any]) -> Reply:
         """Send one request and read its answer; every failure is a `Reply` with an error.
@@ -299,15 +317,10 @@ class ChatClient:
 
     async def _post(self, path: str, body: dict[str, Any], content: bytes | None, options: Any) -> httpx2.Response:
         sent: dict[str, Any] = {"body": body} if content is None else {"content": content}
-        while True:
-            try:
-                return await self._sdk.post(path, cast_to=self._raw, options=options, **sent)
-            except self._status_error as error:
-                return error.response
-            except RuntimeError as error:
-                # A client of the user's holds connections of a loop that is over; each is found out once, and dropped.
-                if self._own or "loop is closed" not in str(error):
-                    raise
+        try:
+            return await self._sdk.post(path, cast_to=self._raw, options=options, **sent)
+        except self._status_error as error:
+            return error.response
 
 
 def _checked_length(body: dict[str, Any], reply: Reply) -> tuple[str, ...]:

@@ -65,9 +65,6 @@ class ExperimentStopped(LlmlabError):
         super().__init__(message)
         self.results = results
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (str(self), self.results)
-
 
 class AttemptError(LlmlabError):
     """One attempt failed.

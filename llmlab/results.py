@@ -317,6 +317,10 @@ class Results:
         self._again = again
         self._frames: dict[str, pd.DataFrame] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is pickled or copied can be read, not asked again: limiters and keys do not travel.
+        return vars(self) | {"_again": None}
+
     def __iter__(self) -> Iterator[pd.DataFrame]:
         return iter((self.predictions, self.attempts))
 
@@ -447,7 +451,7 @@ class Results:
         """
         if self._again is None:
             raise TypeError(
-                "These results were loaded from a file and know no prompt: "
+                "These results were loaded from a file, or copied, and know no prompt: "
                 "pass the rows to run_experiment(rows, prompt, ...), or use journal= there to go on."
             )
         return await self._again(self, rows)
