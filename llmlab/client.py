@@ -166,10 +166,13 @@ def _proxy_of(base_url: str) -> str | None:
 def checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
     """The user's further parameters of the request, `extra_body` folded in; refused where llmlab decides itself."""
     body = dict(request)
+    for name in ("extra_body", "extra_headers", "extra_query"):
+        if body.get(name) is not None and not isinstance(body[name], Mapping):
+            raise InputError(f"{name} must be a mapping, not {type(body[name]).__name__}.")
+    body |= body.pop("extra_body", None) or {}
     wrong = sorted(_FIXED & body.keys())
     if wrong:
         raise InputError(f"{', '.join(wrong)} cannot be passed on: llmlab sets it, or needs whole answers.")
-    body |= body.pop("extra_body", None) or {}
     for name in [name for name, value in body.items() if value is None]:
         del body[name]
     for name, value in (body.get("extra_headers") or {}).items():

@@ -44,6 +44,9 @@ from llmlab.units import Messages, Plan
 FIRST_CONNECTIONS = 8
 RAMP_S = 0.05
 STARTS_PER_TURN = 2
+CROWDED_PAUSE_S = 0.25
+NARROWING = 0.7
+WIDENING = 1 / 8
 SHOW_EVERY_S = 0.25
 
 
@@ -132,7 +135,8 @@ class Run:
         self._timer: asyncio.TimerHandle | None = None
         self._order = itertools.count()
         self._fill_is_due = False
-        self._allowed = min(FIRST_CONNECTIONS, setup.max_concurrent)
+        self._allowed: float = min(FIRST_CONNECTIONS, setup.max_concurrent)
+        self._narrowed_at: float | None = None
         self._answered = 0
         self._reached = False
         self._same = ("", 0)
@@ -145,7 +149,7 @@ class Run:
         loop = self._loop
         if loop is None:
             self.stopped = self.stopped or reason
-        elif not loop.is_closed():
+        elif self.running and not loop.is_closed():
             loop.call_soon_threadsafe(self._stop, reason, self._setup.grace_s)
 
     async def go(self) -> None:
@@ -196,15 +200,21 @@ class Run:
     def _widen(self) -> None:
         """Let more requests out, doubling: a thousand connections at once would storm the server and the loop."""
         self._fill()
-        if self._allowed < self._setup.max_concurrent and not self._over.done():
+        if self._allowed < self._setup.max_concurrent and self._narrowed_at is None and not self._over.done():
             self._allowed = min(2 * self._allowed, self._setup.max_concurrent)
             self._loop.call_later(RAMP_S, self._widen)  # type: ignore[union-attr]
+
+    def _narrow(self, sent_at: float) -> None:
+        """Where no rate is set, only fewer requests at a time help; cut once for all that were in flight together."""
+        if self._narrowed_at is None or sent_at >= self._narrowed_at:
+            self._narrowed_at = time.monotonic()
+            self._allowed = max(1.0, NARROWING * min(self._allowed, self.tally.in_flight + 1))
 
     def _fill(self) -> None:
         """Give free slots to the trials that wait, retries first; a few each turn of the loop, which stays smooth."""
         self._fill_is_due = False
         for _ in range(STARTS_PER_TURN):
-            if self.stopped is not None or len(self._tasks) >= self._allowed:
+            if self.stopped is not None or len(self._tasks) + 1 > self._allowed:
                 break
             asked = self._ready.popleft() if self._ready else self._next_fresh()
             if asked is None:
@@ -287,7 +297,7 @@ class Run:
             if error is None:
                 self.outcomes.succeed(trial.position, value)
             else:
-                self.outcomes.values.pop(trial.position, None)
+                self.outcomes.miss(trial.position)
             if retry_in_s is None or self.stopped is not None:
                 tally.finish(ok=error is None)
             else:
@@ -339,7 +349,7 @@ class Run:
             attempt = self._record(asked, Reply(error=error), error, None, grant)
             if self._journal is not None:
                 self._journal.put(attempt, None)
-            self.outcomes.values.pop(asked.trial.position, None)
+            self.outcomes.miss(asked.trial.position)
             self.tally.finish(ok=False)
             raise
         except InputError:
@@ -357,10 +367,16 @@ class Run:
         if hint_s is not None and hint_s > self._setup.policy.max_wait_s:
             hint_s = None
         if isinstance(error, RateLimitError):
-            grant.refused(hint_s)
-            asked.unpaid += self._answered > answered_before
+            # Others are worked on: the provider has not shut, there were too many at a time.
+            crowded = limiter.limit is None and self.tally.in_flight > 0
+            grant.refused(CROWDED_PAUSE_S if crowded and hint_s is None else hint_s)
+            if limiter.limit is None:
+                self._narrow(time.monotonic() - asked.latency_s)
+            asked.unpaid += crowded or self._answered > answered_before
             return
         grant.answered(reply.usage.total_tokens)
+        if self._narrowed_at is not None:
+            self._allowed = min(self._allowed + WIDENING, self._setup.max_concurrent)
         limiter.learn(reply.feedback)
         if isinstance(error, OverloadedError) and hint_s is not None:
             limiter.pause(hint_s)

@@ -10,6 +10,8 @@ import contextlib
 import contextvars
 import inspect
 import json
+import math
+import os
 import signal
 import sys
 import threading
@@ -249,13 +251,21 @@ def _prepare(
     if isinstance(max_concurrent, bool) or not isinstance(max_concurrent, int) or max_concurrent < 1:
         raise InputError(f"max_concurrent must be a whole number of at least 1, not {max_concurrent!r}.")
     for name, value in (("timeout", timeout), ("max_cost_usd", max_cost_usd)):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
         if not number and not (name == "max_cost_usd" and value is None):
             raise InputError(f"{name} must be a positive number, not {value!r}.")
     if not isinstance(grace_s, (int, float)) or not grace_s >= 0:
         raise InputError(f"grace_s must be 0 or more seconds, not {grace_s!r}.")
     if progress not in (True, False, "text", "widget"):
         raise InputError(f'progress must be True, False, "text" or "widget", not {progress!r}.')
+    for name, value, kind in (
+        ("model", model, (str, Sequence)),
+        ("retry", retry, RetryPolicy | None),
+        ("limiter", limiter, RateLimiter | None),
+        ("journal", journal, str | os.PathLike | None),
+    ):
+        if not isinstance(value, kind):
+            raise InputError(f"{name} cannot be {value!r:.80}, a {type(value).__name__}.")
     models = (model,) if isinstance(model, str) else tuple(model)
     parser = make_parser(categories=categories, response_model=response_model, parse=parse)
     plan = read_units(units, runs=runs, models=models, result_columns=(*PREDICTION_COLUMNS, *parser.columns))

@@ -163,15 +163,20 @@ class PredictionCategoryTokens:
         The category, the pydantic model or what `parse` made of the text; `None` if the trial failed.
     attempts : tuple of TokenUsageAttempt
         In order, failed ones too.
+    failed_unsent : bool
+        Whether it failed before anything was sent, as a blank text does.
     """
 
     trial: Trial
     prediction: object | None
     attempts: tuple[TokenUsageAttempt, ...] = field(default_factory=tuple)
+    failed_unsent: bool = False
 
     @property
     def status(self) -> str:
-        """`ok` if the last attempt was, `failed` otherwise, `not_run` without attempts."""
+        """`ok` if the last attempt was, `failed` otherwise, `not_run` if it never had its turn."""
+        if self.failed_unsent:
+            return "failed"
         if not self.attempts:
             return "not_run"
         return "ok" if self.attempts[-1].status == "ok" else "failed"

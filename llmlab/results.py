@@ -272,6 +272,11 @@ class Outcomes:
         self.values[position] = value
         self.errors.pop(position, None)
 
+    def miss(self, position: int) -> None:
+        """Its last attempt gave no prediction."""
+        self.values.pop(position, None)
+        self.errors.pop(position, None)
+
     def fail(self, position: int, error: AttemptError) -> None:
         """The trial ended without any attempt."""
         self.values.pop(position, None)
@@ -362,7 +367,8 @@ class Results:
         ):
             trial = Trial(position, unit_id, model, run)
             attempts = tuple(self._table.row(at, trial) for at in rows.get(position, ()))
-            yield PredictionCategoryTokens(trial, self._outcomes.values.get(position), attempts)
+            failed = position in self._outcomes.errors
+            yield PredictionCategoryTokens(trial, self._outcomes.values.get(position), attempts, failed)
 
     def _predictions(self) -> pd.DataFrame:
         n = len(self._keys)
