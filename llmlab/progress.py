@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -86,13 +87,13 @@ def make_view(progress: bool | str, tally: Tally, stop: Callable[[str], object] 
     """
     if progress is False:
         return Silent()
-    try:
+    with contextlib.suppress(Exception):
         if progress == "widget" or (progress is True and _in_a_kernel()):
             return _OrText(Widget(tally, stop))
-    except Exception:
-        # No widgets here, or they are broken: text is always there.
+    # No widgets here, or they are broken: text is there, unless its stream is closed.
+    with contextlib.suppress(Exception):
         return Text(tally)
-    return Text(tally)
+    return Silent()
 
 
 def _in_a_kernel() -> bool:
