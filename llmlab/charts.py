@@ -10,14 +10,14 @@ below the axis.
 from __future__ import annotations
 
 import math
-import textwrap
-from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from llmlab import drawing
+from llmlab.drawing import GREY, MOST_POINTS, MOST_ROWS, TRIAL, WAIT
 from llmlab.errors import InputError
 from llmlab.records import ATTEMPT_STATUSES
 
@@ -25,15 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OUTCOMES = dict(zip(ATTEMPT_STATUSES, ("#009e73", "#e69f00", "#d55e00"), strict=True))
-WAIT, GREY = "#0072b2", "#808080"
 AGREE = ("#8c3b6b", "#cc79a7", "#e3b3cd", "#f3dbe7", "#d9d9d9")
 BY = ("model", "category", "attempt")
-MOST_BINS, MOST_POINTS, MOST_ROWS, MOST_BARS = 60, 2_000, 400, 12
-BIN_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400)
-BREAK_S = 60.0
-TRIAL = ["unit_id", "model", "run"]
-NO_ANSWER = "no answer"
-MAYBE_BILLED = ("TimeoutError", "CancelledError")
 
 
 def throttle_rate(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -53,24 +46,24 @@ def throttle_rate(data: Any, *, ax: Axes | None = None) -> Axes:
     """
     if callable(getattr(data, "history", None)):
         when, sent, throttled, _ = np.asarray(list(data.history()), dtype=float).reshape(-1, 4).T
-        clock = _Clock.of(when, when + 1)
+        clock = drawing.Clock.of(when, when + 1)
         when, least_s = clock.read(when), 1.0
     else:
-        attempts, clock = _timed(data, "throttle_rate", "throttled")
+        attempts, clock = drawing.timed(data, "throttle_rate", "throttled")
         when, throttled = attempts["sent"].to_numpy(), attempts["throttled"].to_numpy(float)
         sent, least_s = np.ones(len(when)), 0.0
-    ax = _axes(ax)
+    ax = drawing.axes(ax)
     edges = clock.bins(sent.sum(), least_s)
     counts, _ = np.histogram(when, edges, weights=sent)
     share = 100 * np.histogram(when, edges, weights=throttled)[0] / np.where(counts, counts, math.nan)
     behind = ax.twinx()
     behind.stairs(counts, edges, fill=True, color=GREY, alpha=0.25)
     behind.set(ylim=(0, max(1.0, 1.08 * counts.max())))
-    behind.set_ylabel(f"attempts per {_span(edges[1] * clock.per)}", color=GREY)
+    behind.set_ylabel(f"attempts per {drawing.span(edges[1] * clock.per)}", color=GREY)
     behind.tick_params(axis="y", colors=GREY)
     behind.spines[["top", "left"]].set_visible(False)
     behind.grid(False)
-    _thousands(behind.yaxis)
+    drawing.thousands(behind.yaxis)
     # The line belongs in front of its twin, the background behind both.
     ax.set_zorder(behind.get_zorder() + 1)
     behind.patch.set(visible=True, facecolor=ax.get_facecolor())
@@ -78,8 +71,8 @@ def throttle_rate(data: Any, *, ax: Axes | None = None) -> Axes:
     ax.stairs(share, edges, baseline=None, color=WAIT, linewidth=2)
     ax.set(ylim=(0, 105), ylabel="throttled attempts (%)")
     clock.label(ax)
-    text = f"{_share(throttled.sum(), sent.sum())} of {_count(sent.sum(), 'attempt')} throttled"
-    return _finish(ax, text, None if len(when) else "no attempts yet")
+    text = f"{drawing.share(throttled.sum(), sent.sum())} of {drawing.count(sent.sum(), 'attempt')} throttled"
+    return drawing.finish(ax, text, None if len(when) else "no attempts yet")
 
 
 def wait_time(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -99,9 +92,9 @@ def wait_time(data: Any, *, ax: Axes | None = None) -> Axes:
     """
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-    attempts, clock = _timed(data, "wait_time")
+    attempts, clock = drawing.timed(data, "wait_time")
     waits = attempts["wait_s"]
-    ax = _axes(ax)
+    ax = drawing.axes(ax)
     if len(waits) > MOST_POINTS:
         edges = clock.bins(len(waits))
         bins = waits.groupby(np.clip(np.digitize(attempts["sent"], edges), 1, len(edges) - 1) - 1)
@@ -121,8 +114,10 @@ def wait_time(data: Any, *, ax: Axes | None = None) -> Axes:
     side.tick_params(axis="y", left=False, labelleft=False)
     side.spines[["top", "right"]].set_visible(False)
     if not len(waits):
-        return _finish(ax, "", "no attempts yet")
-    return _finish(ax, f"Half waited up to {_span(waits.median())}, 90 % up to {_span(float(waits.quantile(0.9)))}")
+        return drawing.finish(ax, "", "no attempts yet")
+    return drawing.finish(
+        ax, f"Half waited up to {drawing.span(waits.median())}, 90 % up to {drawing.span(float(waits.quantile(0.9)))}"
+    )
 
 
 def token_costs(data: Any, by: str = "model", *, ax: Axes | None = None) -> Axes:
@@ -145,41 +140,43 @@ def token_costs(data: Any, by: str = "model", *, ax: Axes | None = None) -> Axes
     """
     if by not in BY:
         raise InputError(f"by={by!r}: choose one of {', '.join(map(repr, BY))}.")
-    attempts = _frame(data, "token_costs", "attempts", *TRIAL, "attempt", "status", "cost_usd", "total_tokens")
-    group, names = _groups(data, attempts, by)
+    attempts = drawing.read_frame(
+        data, "token_costs", "attempts", *TRIAL, "attempt", "status", "cost_usd", "total_tokens"
+    )
+    group, names = drawing.groups(data, attempts, by)
     tokens, usd = (attempts[name].to_numpy(float, na_value=math.nan) for name in ("total_tokens", "cost_usd"))
     in_usd = not len(usd) or not np.isnan(usd).all()
     amount = usd if in_usd else tokens
-    gaps, uncertain = _gaps(attempts, tokens, amount)
+    gaps, uncertain = drawing.gaps(attempts, tokens, amount)
     bars = pd.Series(amount).groupby([attempts["status"].to_numpy(), group]).sum(min_count=1).unstack(0)
     bars = bars.reindex(index=range(len(names)), columns=list(ATTEMPT_STATUSES)).astype(float)
-    ax = _axes(ax, len(names))
+    ax = drawing.axes(ax, len(names))
     left, known_any = np.zeros(len(names)), np.asarray(bars.notna().any(axis=1))
     for status, colour in OUTCOMES.items():
         widths = bars[status]
         known = widths.dropna()
         if len(known):
-            ax.barh(known.index, known, 0.7, left[known.index], color=colour, label=_word(status))
+            ax.barh(known.index, known, 0.7, left[known.index], color=colour, label=drawing.word(status))
         left += widths.fillna(0).to_numpy()
     unsure = set(group[uncertain])
     for at, total in enumerate(left):
-        text = ("≥ " if at in unsure else "") + (_usd(total) if in_usd else f"{total:,.0f}")
+        text = ("≥ " if at in unsure else "") + (drawing.usd(total) if in_usd else f"{total:,.0f}")
         text = text if known_any[at] else "unknown"
         ax.annotate(text, (total, at), (4, 0), textcoords="offset points", va="center", fontsize="small")
-    _name_bars(ax, names, by)
+    drawing.name_bars(ax, names, by)
     ax.set(xlim=(0, 1.3 * left.max() if left.any() else 1))
     ax.set_xlabel("\n".join([r"cost (US\$)" if in_usd else "tokens (no price is known)", *gaps]))
     if in_usd:
         ax.locator_params(axis="x", nbins=5)
         ax.ticklabel_format(axis="x", style="plain", useOffset=False)
     else:
-        _thousands(ax.xaxis)
+        drawing.thousands(ax.xaxis)
     lost = (attempts["attempt"] > 1 if by == "attempt" else attempts["status"] != "ok").to_numpy(bool)
     part, whole = np.nansum(amount[lost]), np.nansum(amount)
-    text = ("≥ " if uncertain.any() else "") + (_usd(whole) if in_usd else f"{whole:,.0f} tokens")
-    text += f", {_share(part, whole)} of it for {'retries' if by == 'attempt' else 'attempts that failed'}"
+    text = ("≥ " if uncertain.any() else "") + (drawing.usd(whole) if in_usd else f"{whole:,.0f} tokens")
+    text += f", {drawing.share(part, whole)} of it for {'retries' if by == 'attempt' else 'attempts that failed'}"
     nothing = "no usage reported" if len(attempts) else "no attempts yet"
-    return _finish(ax, text, None if known_any.any() else nothing)
+    return drawing.finish(ax, text, None if known_any.any() else nothing)
 
 
 def timeline(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -199,20 +196,20 @@ def timeline(data: Any, *, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.collections import PolyCollection
 
-    attempts, clock = _timed(data, "timeline", *TRIAL, "status")
+    attempts, clock = drawing.timed(data, "timeline", *TRIAL, "status")
     attempts = attempts.sort_values("sent", kind="stable")
     trial = attempts.groupby(TRIAL, sort=False, dropna=False, observed=True).ngroup().to_numpy()
     trials = len(set(trial))
     shown = np.unique(np.linspace(0, trials - 1, min(trials, MOST_ROWS)).round().astype(int))
     drawn = attempts[np.isin(trial, shown)].assign(row=np.searchsorted(shown, trial[np.isin(trial, shown)]))
-    ax = _axes(ax)
+    ax = drawing.axes(ax)
     # Gaps between very thin lines would be stripes of the screen, not of the data.
     height = 0.7 if len(shown) < 80 else 1.0
     kinds = [
         ("waits for a slot", GREY, 0.3, "begin", "queued", None),
         ("for the limiter", WAIT, 0.4, "queued", "sent", None),
     ]
-    kinds += [(_word(status), colour, 1.0, "sent", "done", status) for status, colour in OUTCOMES.items()]
+    kinds += [(drawing.word(status), colour, 1.0, "sent", "done", status) for status, colour in OUTCOMES.items()]
     for label, colour, alpha, start, end, status in kinds:
         rows = drawn[(drawn[end] > drawn[start]) & ((drawn["status"] == status) if status else True)]
         if len(rows):
@@ -226,8 +223,8 @@ def timeline(data: Any, *, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("trials" if len(shown) == trials else f"trials ({len(shown)} of {trials:,} shown)")
     clock.label(ax)
     failed = (attempts["status"] != "ok").sum()
-    text = f"{_count(len(attempts), 'attempt')}, {_share(failed, len(attempts))} failed"
-    return _finish(ax, text, None if trials else "no attempts yet")
+    text = f"{drawing.count(len(attempts), 'attempt')}, {drawing.share(failed, len(attempts))} failed"
+    return drawing.finish(ax, text, None if trials else "no attempts yet")
 
 
 def progress_over_time(data: Any, limit: float | None = None, *, ax: Axes | None = None) -> Axes:
@@ -251,28 +248,28 @@ def progress_over_time(data: Any, limit: float | None = None, *, ax: Axes | None
         limit = (getattr(data, "description", None) or {}).get("requests_per_minute")
     elif isinstance(limit, bool) or not isinstance(limit, Real) or not 0 < limit < math.inf:
         raise InputError(f"limit={limit!r}: requests per minute, a number more than 0, or None for what results know.")
-    attempts, clock = _timed(data, "progress_over_time", *TRIAL, "status")
+    attempts, clock = drawing.timed(data, "progress_over_time", *TRIAL, "status")
     predictions = getattr(data, "predictions", None)
     trials = len(attempts[TRIAL].drop_duplicates()) if predictions is None else len(predictions)
     ok = attempts[attempts["status"] == "ok"].sort_values("done").drop_duplicates(TRIAL)["done"]
-    ax = _axes(ax)
+    ax = drawing.axes(ax)
     lines = ((attempts["sent"].sort_values(), GREY, 1.2, "attempts sent"), (ok, OUTCOMES["ok"], 2.2, "trials answered"))
     for times, colour, width, label in lines if len(attempts) else ():
         every = max(1, len(times) // MOST_POINTS)
         x = [0.0, *times.to_numpy()[::-every][::-1], clock.end]
         count = [0, *np.arange(1, len(times) + 1)[::-every][::-1], len(times)]
         ax.step(x, count, where="post", color=colour, linewidth=width, label=label)
-    text = f"{len(ok):,} of {_count(trials, 'trial')} answered in {_span(clock.end * clock.per)}"
+    text = f"{len(ok):,} of {drawing.count(trials, 'trial')} answered in {drawing.span(clock.end * clock.per)}"
     if limit and trials:
         best = 60 * trials / limit / clock.per
         x = np.array([0, min(best, clock.end)])
         style = {"color": ax.xaxis.label.get_color(), "linestyle": (0, (4, 3)), "linewidth": 1.2}
         ax.plot(x, x * limit * clock.per / 60, label=f"limit: {limit:,.4g} per min", **style)
-        text += f" ({_span(best * clock.per)} at the limit)"
+        text += f" ({drawing.span(best * clock.per)} at the limit)"
     ax.set(ylim=(0, 1.08 * max(trials, len(attempts), 1)), ylabel="trials, attempts")
-    _thousands(ax.yaxis)
+    drawing.thousands(ax.yaxis)
     clock.label(ax)
-    return _finish(ax, text, None if len(attempts) else "no attempts yet")
+    return drawing.finish(ax, text, None if len(attempts) else "no attempts yet")
 
 
 def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
@@ -291,7 +288,7 @@ def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
         One bar per model: its units in %, split by the share of answered runs that gave the unit's most frequent
         answer. Units with fewer than two answered runs are not counted.
     """
-    predictions = _frame(data, "agreement", "predictions", *TRIAL, "prediction", "status")
+    predictions = drawing.read_frame(data, "agreement", "predictions", *TRIAL, "prediction", "status")
     ok = predictions[predictions["status"] == "ok"]
     # Answers may be unhashable: what they print decides whether they are the same.
     answers = ok[["model", "unit_id"]].assign(answer=ok["prediction"].astype(object).map(repr).astype(object))
@@ -304,7 +301,7 @@ def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
     models = list(predictions["model"].drop_duplicates())
     at = pd.Index(models, dtype=object).get_indexer(units.index.get_level_values("model"))
     sizes = np.bincount(at, minlength=len(models))
-    ax = _axes(ax, len(models))
+    ax = drawing.axes(ax, len(models))
     left = np.zeros(len(models))
     for level, colour in zip(sorted(set(share), reverse=True), AGREE, strict=False):
         width = 100 * np.bincount(at[share == level], minlength=len(models)) / np.maximum(sizes, 1)
@@ -316,17 +313,16 @@ def agreement(data: Any, *, ax: Axes | None = None) -> Axes:
             if x > 7:
                 ax.text(left[y] + x / 2, y, f"{x:.0f} %", ha="center", va="center", fontsize="small", color=ink)
         left += width
-    _name_bars(ax, models, "model")
+    drawing.name_bars(ax, models, "model")
     for y, size in enumerate(sizes):
         if not size and len(units):
             ax.text(1, y, "no unit with two answered runs", va="center", fontsize="small", color=GREY)
     skipped = len(predictions[["model", "unit_id"]].drop_duplicates()) - len(units)
     gaps = f"\nnot counted: {skipped:,} without two answered runs" if skipped else ""
     ax.set(xlim=(0, 100), xlabel=f"units (%) by share of runs with the majority answer{gaps}")
-    text = f"All runs agree on {_share((share == 1).sum(), len(units))} of the units"
-    text += ", over all models" if len(models) > 1 else ""
+    text = f"All runs agree on {drawing.share((share == 1).sum(), len(units))} of the units"
     nothing = "agreement needs two answered runs of a unit" if len(predictions) else "no predictions yet"
-    return _finish(ax, text, None if len(units) else nothing)
+    return drawing.finish(ax, text, None if len(units) else nothing)
 
 
 def overview(results: Any) -> np.ndarray:
@@ -351,209 +347,3 @@ def overview(results: Any) -> np.ndarray:
     for chart, ax in zip(charts, axes.flat, strict=True):
         chart(results, ax=ax)
     return axes
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """Time since the start, without long breaks, in the unit of the axis."""
-
-    shift: np.ndarray
-    span_s: float
-    breaks: np.ndarray
-    idle_s: float
-
-    @classmethod
-    def of(cls, begin: np.ndarray, until: np.ndarray) -> _Clock:
-        """From when and until when each row was busy, in epoch seconds."""
-        if not len(begin):
-            return cls(begin, 1.0, begin, 0.0)
-        order = np.argsort(begin, kind="stable")
-        first, last = begin[order], np.maximum.accumulate(until[order])
-        gap = np.append(0.0, first[1:] - last[:-1])
-        active = last[-1] - first[0] - gap[gap > BREAK_S].sum()
-        long = gap > max(BREAK_S, active / 10)
-        shift = np.empty(len(begin))
-        shift[order] = first[0] + np.cumsum(np.where(long, gap - active / 50, 0.0))
-        breaks = (first - shift[order])[long] - active / 100
-        return cls(shift, max((until - shift).max(), 0.1), breaks, gap[long].sum())
-
-    @property
-    def per(self) -> float:
-        return 1.0 if self.span_s < 180 else 60.0 if self.span_s < 10_800 else 3600.0
-
-    @property
-    def end(self) -> float:
-        return self.span_s / self.per
-
-    def read(self, epoch_s: np.ndarray) -> np.ndarray:
-        return (epoch_s - self.shift) / self.per
-
-    def bins(self, rows: float, least_s: float = 0.0) -> np.ndarray:
-        """Edges over the run: round widths, at most `MOST_BINS`, and some five rows in each."""
-        wanted = max(least_s, self.span_s / max(1.0, min(MOST_BINS, rows / 5)))
-        width = next((width for width in BIN_S if width >= wanted), 86_400 * math.ceil(wanted / 86_400))
-        return np.arange(math.ceil(self.span_s / width) + 1) * width / self.per
-
-    def label(self, ax: Axes) -> None:
-        for at in self.breaks / self.per:
-            ax.axvline(at, color=GREY, linestyle=":", linewidth=1)
-        unit = {1.0: "s", 60.0: "min", 3600.0: "h"}[self.per]
-        cut = f"\nwithout {_count(len(self.breaks), 'break')} of {_span(self.idle_s)}" if len(self.breaks) else ""
-        ax.set(xlim=(0, self.end), xlabel=f"time since the start ({unit}){cut}")
-
-
-def _timed(data: Any, chart: str, *columns: str) -> tuple[pd.DataFrame, _Clock]:
-    """The attempts that were sent, with begin, queued, sent and done on the clock."""
-    columns = ("started_at", "queue_s", "wait_s", "latency_s", *columns)
-    frame = _frame(data, chart, "attempts", *columns)
-    frame = frame[frame["started_at"].notna()].reset_index(drop=True)
-    at = pd.to_datetime(frame["started_at"], utc=True) - pd.Timestamp(0, tz="UTC")
-    sent = at.dt.total_seconds().to_numpy(float)
-    queue, wait, latency, retry = (
-        frame[name].fillna(0).to_numpy(float) if name in frame else 0.0
-        for name in ("queue_s", "wait_s", "latency_s", "retry_in_s")
-    )
-    clock = _Clock.of(sent - wait - queue, sent + latency + retry)
-    times = {"begin": sent - wait - queue, "queued": sent - wait, "sent": sent, "done": sent + latency}
-    timed = frame[list(columns)].assign(**{name: clock.read(time) for name, time in times.items()}, wait_s=wait)
-    return timed, clock
-
-
-def _frame(data: Any, chart: str, name: str, *columns: str) -> pd.DataFrame:
-    """The frame itself, or that of the results."""
-    frame = data if isinstance(data, pd.DataFrame) else getattr(data, name, None)
-    also = " or a RateLimiter" if chart == "throttle_rate" else ""
-    takes = f"{chart} takes Results or their frame `{name}`{also}"
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"{takes}, not {type(data).__name__}.")
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise InputError(f"{takes}; this frame has no {', '.join(missing)}.")
-    return frame
-
-
-def _axes(ax: Any, bars: int = 0) -> Axes:
-    """The given Axes, or those of a new pyplot figure, which a notebook shows at the end of the cell."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, max(3.8, 1.4 + 0.3 * bars)), layout="constrained")[1]
-    elif not hasattr(ax, "add_collection"):
-        raise InputError(f"ax takes one matplotlib Axes, not {type(ax).__name__}.")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
-def _groups(data: Any, attempts: pd.DataFrame, by: str) -> tuple[np.ndarray, list[str]]:
-    """Per attempt the number of its bar, and the bars' names; of too many, the rare ones share a bar."""
-    order: list[str] = []
-    if by == "category":
-        if isinstance(data, pd.DataFrame):
-            raise InputError("by='category' takes Results: attempts alone know no category. Or by='model', 'attempt'.")
-        predictions = _frame(data, "token_costs", "predictions", *TRIAL, "prediction", "status")
-        answers = predictions["prediction"]
-        order = [str(one) for one in answers.cat.categories] if isinstance(answers.dtype, pd.CategoricalDtype) else []
-        texts = [*answers.astype(object).map(str).where(predictions["status"] == "ok", NO_ANSWER), NO_ANSWER]
-        trials, asked = (pd.MultiIndex.from_frame(frame[TRIAL]) for frame in (predictions, attempts))
-        key = pd.Series(np.array(texts, object)[trials.get_indexer(asked)], dtype=object)
-    elif by == "attempt":
-        key = attempts[by].clip(upper=MOST_BARS)
-        order = [str(number) for number in range(1, MOST_BARS)]
-        key = key.astype(str).mask(attempts[by] > MOST_BARS, f"{MOST_BARS} or later")
-    else:
-        key = attempts[by].astype(object).map(str)
-    sizes = key.value_counts()
-    others = f"{len(sizes) - MOST_BARS + 1:,} others"
-    if len(sizes) > MOST_BARS:
-        key = key.where(key.isin(sizes.index[: MOST_BARS - 1]), others)
-    found = set(key)
-    names = [name for name in dict.fromkeys([*order, *key]) if name in found]
-    names.sort(key=lambda name: (name in (others, NO_ANSWER), name == NO_ANSWER))
-    return pd.Index(names, dtype=object).get_indexer(pd.Index(key, dtype=object)), names
-
-
-def _gaps(attempts: pd.DataFrame, tokens: np.ndarray, amount: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """What the bars lack, in lines below the axis, and which attempts may have cost something all the same."""
-    missing = np.isnan(amount)
-    unpriced = missing & ~np.isnan(tokens)
-    called = (attempts["status"] == "call_error").to_numpy()
-    # A failed call is seldom billed; one that was given up may be.
-    free = called & ~attempts["error_type"].isin(MAYBE_BILLED).to_numpy() if "error_type" in attempts else called
-    silent = missing & ~unpriced
-    parts = []
-    if unpriced.any():
-        models = ", ".join(_short(name) for name in attempts["model"][unpriced].drop_duplicates()[:4])
-        parts.append(f"{_count(unpriced.sum(), 'attempt')} of unknown price ({models})")
-    kinds = [
-        _count(which.sum(), word) for which, word in ((silent & ~called, "answer"), (silent & called, "failed call"))
-    ]
-    kinds = [kind for kind in kinds if not kind.startswith("0 ")]
-    if kinds:
-        parts.append(f"{' and '.join(kinds)} without usage")
-    return textwrap.wrap(f"not included: {'; '.join(parts)}", 62) if parts else [], np.asarray(
-        missing & ~(silent & free)
-    )
-
-
-def _name_bars(ax: Axes, names: list[str], label: str) -> None:
-    ax.set_yticks(range(len(names)), [_short(name) for name in names])
-    ax.set(ylim=(max(len(names), 2) - 0.4, -0.6), ylabel=label)
-
-
-def _finish(ax: Axes, text: str, nothing: str | None = None) -> Axes:
-    """Add the title and, between it and the data, the legend; or say that there is nothing to see."""
-    if nothing:
-        ax.text(0.5, 0.5, nothing, transform=ax.transAxes, ha="center", va="center", color=GREY)
-        return ax
-    many = bool(ax.get_legend_handles_labels()[0])
-    ax.set_title(text, loc="left", fontsize="medium", pad=22 if many else 8)
-    if many:
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 5}
-        legend = ax.legend(
-            **place, frameon=False, fontsize="small", handlelength=1.2, columnspacing=1.2, handletextpad=0.5
-        )
-        # The title keeps its room; a wide legend shall not narrow the Axes.
-        legend.set_in_layout(False)
-    return ax
-
-
-def _thousands(axis: Any) -> None:
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-    axis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def _share(part: float, whole: float) -> str:
-    percent = 100 * part / whole if whole else 0.0
-    return f"{percent:.0f} %" if percent in (0, 100) or 1 <= percent <= 99 else f"{percent:.1f} %"
-
-
-def _count(number: float, word: str) -> str:
-    return f"{number:,.0f} {word}" + ("" if number == 1 else "s")
-
-
-def _usd(usd: float) -> str:
-    """Three digits; the dollar sign is kept from starting mathematics."""
-    digits = 2 if usd >= 1 or usd <= 0 else min(10, 2 - math.floor(math.log10(usd)))
-    return rf"\${usd:,.{digits}f}"
-
-
-def _span(seconds: float) -> str:
-    """A duration in words; 10 ms is the finest."""
-    if seconds < 1:
-        return f"{max(seconds, 0.01):.2g} s"
-    size, unit = (
-        (3600, "h") if seconds >= 10_800 else (60, "min") if seconds >= 180 or seconds in BIN_S[9:11] else (1, "s")
-    )
-    return f"{seconds / size:.3g} {unit}"
-
-
-def _word(status: str) -> str:
-    return status.replace("_", " ")
-
-
-def _short(name: object) -> str:
-    """A name for an axis: one line, no mathematics."""
-    text = " ".join(str(name).split())
-    return (text if len(text) <= 26 else f"{text[:15]}…{text[-10:]}").replace("$", r"\$")

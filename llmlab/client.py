@@ -176,7 +176,7 @@ def checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
     for name in [name for name, value in body.items() if value is None]:
         del body[name]
     for name, value in (body.get("extra_headers") or {}).items():
-        if not (isinstance(value, str) and value.isascii() and (name + value).isprintable()):
+        if not (isinstance(value, str) and (name + value).isascii() and (name + value).isprintable()):
             raise InputError(f"extra_headers: {name!r} must be printable ASCII text.")
     try:
         sent = {name: value for name, value in body.items() if name not in ("extra_headers", "extra_query")}

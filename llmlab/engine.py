@@ -188,8 +188,10 @@ class Run:
             self._leave()
             if self._timer is not None:
                 self._timer.cancel()
-            await asyncio.gather(ticker, *self._tasks, return_exceptions=True)
-            await self._client.close()
+            try:
+                await asyncio.gather(ticker, *self._tasks, return_exceptions=True)
+            finally:
+                await self._client.close()
             if self.stopped is not None:
                 self.stopped = self._how_to_go_on(self.stopped)
             self.running = False

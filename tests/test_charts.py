@@ -365,7 +365,7 @@ def test_agreement_is_the_share_of_the_majority_per_model():
     assert drawn["all agree"] == {"a": 100, "b": 0}
     assert drawn["67 %"] == {"a": 0, "b": 25}
     assert drawn["33 %"] == {"a": 0, "b": 75}
-    assert title(ax) == "All runs agree on 50 % of the units, over all models"
+    assert title(ax) == "All runs agree on 50 % of the units"
     assert_frame_equal(data.predictions, data.predictions)
 
 
