@@ -16,7 +16,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from llmlab import charts
+from llmlab import charts, drawing
 from llmlab.errors import InputError
 from llmlab.limits import RateLimiter
 from llmlab.records import TokenUsageAttempt, Trial, Usage
@@ -280,7 +280,7 @@ def test_costs_by_category_go_to_the_trial_s_answer():
 def test_rare_categories_share_a_bar_and_no_cost_is_lost():
     data = results(units=30, models=("a",), labels=lambda unit, model, run: {"topic": unit})
     drawn = pd.DataFrame(bars(charts.token_costs(data, by="category"))).sum(axis=1)
-    assert len(drawn) == charts.MOST_BARS
+    assert len(drawn) == drawing.MOST_BARS
     assert any(name.endswith(" others") for name in drawn.index)
     assert drawn.sum() == pytest.approx(float(data.attempts["cost_usd"].sum()))
 
