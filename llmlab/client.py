@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -127,16 +129,18 @@ def _checked_key(key: str, source: str, *, as_it_is: bool = False) -> str:
 
 def _checked_url(url: str) -> str:
     url = url.strip().rstrip("/").removesuffix("/chat/completions").rstrip("/")
+    shown = re.sub(r"//.*@|\?.*", "//…", url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InputError(f"base_url {url!r} cannot be read: {error}.") from None
+        why = f": {error}" if shown == url else ""
+        raise InputError(f"base_url {shown!r} cannot be read{why}.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        hint = f" Did you mean https://{url.split('://')[-1]}?" if url else ""
-        raise InputError(f"base_url must begin with https:// (or http://) and name a host, not {url!r}.{hint}")
+        hint = f" Did you mean https://{shown.split('://')[-1]}?" if url else ""
+        raise InputError(f"base_url must begin with https:// (or http://) and name a host, not {shown!r}.{hint}")
     if port == 0:
-        raise InputError(f"base_url {url!r} has no usable port.")
+        raise InputError(f"base_url {shown!r} has no usable port.")
     if parts.username is not None or parts.query or parts.fragment:
         raise InputError(
             "base_url must end with its path, such as /v1, and hold no password: "
@@ -239,8 +243,15 @@ class ChatClient:
         timeout = httpx2.Timeout(None, connect=timeout_s * 0.9)
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._proxy = _proxy_of(endpoint.base_url)
+        # Reading the system's authorities takes 20 ms; where there is no TLS, none is trusted.
+        plain = endpoint.base_url.startswith("http://") and self._proxy is None
         with _setting_up(self._key):
-            self._connections = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)
+            self._connections = openai.DefaultAioHttpClient(
+                limits=limits,
+                timeout=timeout,
+                follow_redirects=False,
+                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
+            )
             if endpoint.client is not None:
                 # Connections belong to one event loop, a client of the user's may outlive it.
                 given = endpoint.client.timeout

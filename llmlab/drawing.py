@@ -100,6 +100,9 @@ def read_frame(data: Any, chart: str, name: str, *columns: str) -> pd.DataFrame:
     missing = [column for column in columns if column not in frame]
     if missing:
         raise InputError(f"{takes}; this frame has no {', '.join(missing)}.")
+    if frame is not data and getattr(data, "description", {}).get("prompts"):
+        # Each prompt is drawn like a model of its own.
+        return frame.assign(model=frame["model"] + " · " + frame["prompt"])
     return frame
 
 

@@ -14,7 +14,7 @@ import heapq
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,7 +45,7 @@ FIRST_CONNECTIONS = 8
 RAMP_S = 0.05
 STARTS_PER_TURN = 2
 CROWDED_PAUSE_S = 0.25
-NARROWING = 0.7
+NARROWING = 0.5
 WIDENING = 1 / 8
 SHOW_EVERY_S = 0.25
 
@@ -55,13 +55,14 @@ class Setup:
     """Everything decided before the first request."""
 
     plan: Plan
-    messages: Messages
+    messages: Mapping[str | None, Messages]
     parser: Parser
     endpoint: Endpoint
     limiter: RateLimiter
     policy: RetryPolicy
     prices: PriceList
-    body: dict[str, Any]
+    # May hold headers.
+    body: dict[str, Any] = field(repr=False)
     reask_with_error: bool
     max_concurrent: int
     max_cost_usd: float | None
@@ -258,7 +259,7 @@ class Run:
         asked.tried += 1
         answered_before = self._answered
         try:
-            messages = setup.messages.render(setup.plan.unit_of(trial.position)) + asked.correction
+            messages = setup.messages[trial.prompt].render(setup.plan.unit_of(trial.position)) + asked.correction
             form = self._forms.of(trial.model)
             body = setup.body | {"model": trial.model, "messages": messages} | form
             worst_usd = await self._put_aside(trial.model, body)

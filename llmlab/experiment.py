@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from llmlab.pricing import PriceList
 from llmlab.records import TokenUsageAttempt, Trial
 from llmlab.results import PREDICTION_COLUMNS, AttemptTable, Outcomes, Results
 from llmlab.retry import RetryPolicy
-from llmlab.units import Messages, Prompt, read_units
+from llmlab.units import Messages, Prompts, read_units
 
 _last: Results | None = None
 
@@ -139,8 +139,8 @@ class Experiment:
         parser, trials = self._setup.parser, None
         for entry in journal.read():
             if trials is None:
-                trials = {(t.unit_id, t.model, t.run): t for t in self._setup.plan.trials()}
-            trial = trials.get((entry.unit_id, entry.model, entry.run))
+                trials = {trial.key: trial for trial in self._setup.plan.trials()}
+            trial = trials.get(entry.attempt.trial.key)
             if trial is None:
                 continue
             table.append(entry.attempt, trial)
@@ -222,7 +222,7 @@ async def _run_in_foreground(experiment: Experiment) -> Results:
 
 def _prepare(
     units: object,
-    prompt: Prompt,
+    prompt: Prompts,
     *,
     model: str | Sequence[str],
     categories: object = None,
@@ -268,8 +268,15 @@ def _prepare(
             raise InputError(f"{name} cannot be {value!r:.80}, a {type(value).__name__}.")
     models = (model,) if isinstance(model, str) else tuple(model)
     parser = make_parser(categories=categories, response_model=response_model, parse=parse)
-    plan = read_units(units, runs=runs, models=models, result_columns=(*PREDICTION_COLUMNS, *parser.columns))
-    messages = Messages(prompt, plan.units, parser.instruction)
+    prompts = _named(prompt)
+    plan = read_units(
+        units,
+        runs=runs,
+        models=models,
+        prompts=tuple(prompts),
+        result_columns=(*PREDICTION_COLUMNS, *parser.columns),
+    )
+    messages = {name: Messages(one, plan.units, parser.instruction) for name, one in prompts.items()}
     policy = retry or RetryPolicy(max_retries=max_retries)
     body = checked_request(request | {"reasoning_effort": reasoning_effort})
     endpoint = resolve(base_url, api_key, client)
@@ -287,6 +294,7 @@ def _prepare(
         "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
         "categories": None if parser.categories is None else list(parser.categories),
         "fields": list(parser.columns),
+        "prompts": [name for name in prompts if name is not None] or None,
     }
     setup = Setup(
         plan=plan,
@@ -310,7 +318,7 @@ def _prepare(
 
 
 def _journal_of(
-    setup: Setup, path: str | Path, prompt: Prompt, parse: object, models: tuple[str, ...], runs: int
+    setup: Setup, path: str | Path, prompt: Prompts, parse: object, models: tuple[str, ...], runs: int
 ) -> Callable[[], Journal]:
     """How to open the journal of this experiment."""
     # Headers and queries may hold keys.
@@ -330,7 +338,8 @@ def _journal_of(
             path,
             identity=identity,
             units=units.frame,
-            used=setup.messages.used,
+            used=list(dict.fromkeys(name for one in setup.messages.values() for name in one.used)),
+            prompts=list(setup.messages),
             keys=None if units.picked is None else plan.keys,
             models=models,
             runs=runs,
@@ -340,8 +349,21 @@ def _journal_of(
     return opener
 
 
+def _named(prompt: Prompts) -> dict[str | None, Any]:
+    """The prompts by name; a single one has none."""
+    if not isinstance(prompt, Mapping):
+        return {None: prompt}
+    if {"role", "content"} <= prompt.keys():
+        raise InputError("A single message must stand in a list: [{'role': 'user', 'content': '…'}].")
+    if not prompt or not all(isinstance(name, str) and name.strip() for name in prompt):
+        raise InputError(f"Prompts need names that are text: {{'short': '…', 'long': '…'}}, not {prompt!r:.80}.")
+    return {**prompt}
+
+
 def _in_words(thing: object) -> str:
     """A prompt, schema or callable as text that changes when it does."""
+    if isinstance(thing, Mapping) and any(callable(one) or isinstance(one, (list, tuple)) for one in thing.values()):
+        return json.dumps({name: _in_words(one) for name, one in thing.items()}, sort_keys=True)
     if callable(thing):
         try:
             source = inspect.getsource(thing)
@@ -353,7 +375,7 @@ def _in_words(thing: object) -> str:
 
 async def run_experiment(
     units: object,
-    prompt: Prompt,
+    prompt: Prompts,
     *,
     model: str | Sequence[str],
     categories: object = None,
@@ -386,9 +408,10 @@ async def run_experiment(
     units : DataFrame, Series, list of str or list of mappings
         What is asked about. Ids are the column `unit_id` if there is one, else the index. Rows of `predictions`
         (columns `unit_id` and `run`) are asked again as exactly those runs.
-    prompt : str, list of messages, or callable
+    prompt : str, list of messages, or callable; or a mapping of these by name
         A template over the units' columns such as ``"Which category fits?\\n\\n{text}"``, messages with such contents,
-        or a callable from a unit (mapping) to text or messages. Other braces are left alone.
+        or a callable from a unit (mapping) to text or messages. Other braces are left alone. With ``{"short": "…",
+        "long": "…"}`` each prompt is asked, and its name is the column `prompt`.
     model : str or list of str
         One or several models; each is asked about every unit.
     categories : list of str or Enum class, optional
@@ -464,7 +487,7 @@ async def run_experiment(
     return results
 
 
-def run_experiment_sync(units: object, prompt: Prompt, **settings: Any) -> Results:
+def run_experiment_sync(units: object, prompt: Prompts, **settings: Any) -> Results:
     """`run_experiment` for plain scripts and threads, and inside a running loop such as a notebook cell's.
 
     In a notebook's cell it runs in a thread while the cell waits. In any other running loop, and only there,
@@ -506,7 +529,7 @@ def _in_a_thread(work: Any) -> Results:
     return outcome[0]
 
 
-def start_experiment(units: object, prompt: Prompt, **settings: Any) -> Experiment:
+def start_experiment(units: object, prompt: Prompts, **settings: Any) -> Experiment:
     """Start an experiment in the background of the running loop and return at once.
 
     Takes what `run_experiment` takes, but for `on_stop`.
@@ -550,14 +573,14 @@ def load_results(path: str | Path) -> Results:
         No such file, no journal, damaged, or in use.
     """
     stored = read_journal(path)
-    at = {
-        key: place
-        for place, key in enumerate(stored.keys[["unit_id", "model", "run"]].itertuples(index=False, name=None))
-    }
+    prompts = stored.keys["prompt"] if "prompt" in stored.keys else [None] * len(stored.keys)
+    keys = zip(stored.keys["unit_id"], stored.keys["model"], stored.keys["run"], prompts, strict=True)
+    trials = {trial.key: trial for trial in (Trial(at, *key) for at, key in enumerate(keys))}
     table, outcomes = AttemptTable(), Outcomes({}, {})
     for entry in stored.entries:
-        position = at[entry.unit_id, entry.model, entry.run]
-        table.append(entry.attempt, Trial(position, entry.unit_id, entry.model, entry.run))
+        trial = trials[entry.attempt.trial.key]
+        position = trial.position
+        table.append(entry.attempt, trial)
         outcomes.values.pop(position, None)
         if entry.attempt.status == "ok":
             value = entry.attempt.content if entry.value is None else json.loads(entry.value)

@@ -33,11 +33,12 @@ _PLAIN = (
     "attempt", "status", "error_type", "error", "started_at", "queue_s", "wait_s", "latency_s", "retry_in_s",
     "throttled", "cost_usd", "finish_reason", "model_returned", "request_id", "http_status", "content",
 )  # fmt: skip
-_COLUMNS = ("unit", "model", "run", *_PLAIN, *_TOKENS, "notes", "value")
+_COLUMNS = ("unit", "model", "prompt", "run", *_PLAIN, *_TOKENS, "notes", "value")
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE units (unit INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, row TEXT NOT NULL)",
-    f"CREATE TABLE attempts (seq INTEGER PRIMARY KEY, {', '.join(_COLUMNS)}, UNIQUE (unit, model, run, attempt))",
+    f"CREATE TABLE attempts (seq INTEGER PRIMARY KEY, {', '.join(_COLUMNS)}, "
+    "UNIQUE (unit, model, prompt, run, attempt))",
 )
 
 
@@ -45,9 +46,6 @@ _SCHEMA = (
 class Entry:
     """One attempt read back: whose it is, and the JSON of the value it gave."""
 
-    unit_id: Hashable
-    model: str
-    run: int
     attempt: TokenUsageAttempt
     value: str | None
 
@@ -119,6 +117,7 @@ class Journal:
         used: Iterable[str],
         keys: Callable[[], pd.DataFrame] | None,
         models: Iterable[str],
+        prompts: Iterable[str | None],
         runs: int,
         description: Mapping[str, Any],
     ) -> Journal:
@@ -134,7 +133,7 @@ class Journal:
         used : iterable of str
             The columns that the prompt depends on; a unit may not change in these.
         keys : callable or None
-            Gives `unit_id, model, run` of the trials if they are not units × models × runs.
+            Gives the key columns of the trials if they are not units × models × prompts × runs.
 
         Raises
         ------
@@ -154,7 +153,7 @@ class Journal:
             else:
                 _check_identity(connection, path, identity)
             known = _sync_units(connection, path, units, list(used))
-            _extend(connection, units, list(models), runs, keys)
+            _extend(connection, units, list(models), list(prompts), runs, keys)
             connection.commit()
         except sqlite3.Error as error:
             connection.close()
@@ -276,16 +275,18 @@ def read_journal(path: str | Path) -> Stored:
         units = pd.DataFrame(columns, index=range(len(index))).set_axis(index)
         trials = meta["trials"]
         if trials is None:
-            each = ((model, run) for model in meta["models"] for run in range(1, meta["runs"] + 1))
+            each = itertools.product(meta["models"], meta["prompts"], range(1, meta["runs"] + 1))
             trials = [(one, *rest) for (one, _), rest in itertools.product(rows, each)]
         place = {one: at for at, (one, _) in enumerate(rows)}
-        at = np.array([place[one] for one, _, _ in trials], "int64")
+        at = np.array([place[one] for one, *_ in trials], "int64")
+        named = meta["prompts"] != [None]
         keys = pd.DataFrame(
             {
                 "unit": at,
                 "unit_id": pd.Series(index.take(at)).reset_index(drop=True),
-                "model": pd.array([model for _, model, _ in trials], dtype="str"),
-                "run": np.array([run for _, _, run in trials], "int64"),
+                "model": pd.array([model for _, model, _, _ in trials], dtype="str"),
+                **({"prompt": pd.array([prompt for _, _, prompt, _ in trials], dtype="str")} if named else {}),
+                "run": np.array([run for *_, run in trials], "int64"),
             }
         )
         return Stored(units, keys, list(_read_entries(connection, path)), meta["description"])
@@ -413,6 +414,7 @@ def _extend(
     connection: sqlite3.Connection,
     units: pd.DataFrame,
     models: list[str],
+    prompts: list[str | None],
     runs: int,
     keys: Callable[[], pd.DataFrame] | None,
 ) -> None:
@@ -421,9 +423,9 @@ def _extend(
     trials = None
     if keys is not None:
         picked = keys()
-        trials = [
-            [encode_id(u), m, int(r)] for u, m, r in zip(picked["unit_id"], picked["model"], picked["run"], strict=True)
-        ]
+        names = picked["prompt"] if "prompt" in picked else [None] * len(picked)
+        rows = zip(picked["unit_id"], picked["model"], names, picked["run"], strict=True)
+        trials = [[encode_id(unit_id), model, prompt, int(run)] for unit_id, model, prompt, run in rows]
     if "models" in meta:
         models = list(dict.fromkeys([*meta["models"], *models]))
         runs = max(runs, meta["runs"])
@@ -433,7 +435,7 @@ def _extend(
             trials = [list(one) for one in dict.fromkeys(tuple(one) for one in [*meta["trials"], *trials])]
     columns = meta.get("columns", {}) | {name: _in_words(units[name].dtype) for name in units.columns}
     index = _in_words(units.index.dtype)
-    facts = {"models": models, "runs": runs, "trials": trials, "columns": columns, "index": index}
+    facts = {"models": models, "prompts": prompts, "runs": runs, "trials": trials, "columns": columns, "index": index}
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in facts.items()])
 
 
@@ -466,6 +468,7 @@ def _row(unit: int, attempt: TokenUsageAttempt, value: object) -> tuple[Any, ...
     cells = (
         unit,
         attempt.trial.model,
+        attempt.trial.prompt or "",
         attempt.trial.run,
         *(getattr(attempt, name) for name in _PLAIN),
         *(getattr(usage, name) for name in _TOKENS),
@@ -520,15 +523,14 @@ def _entries(connection: sqlite3.Connection) -> Iterator[Entry]:
             name: value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
             for name, value in zip(_COLUMNS, row, strict=True)
         }
-        unit_id = ids[cell["unit"]]
         plain: dict[str, Any] = {name: cell[name] for name in _PLAIN}
         if plain["status"] not in ATTEMPT_STATUSES:
             raise ValueError(f"an attempt has the status {plain['status']!r:.40}")
         plain["throttled"] = bool(plain["throttled"])
         attempt = TokenUsageAttempt(
-            trial=Trial(-1, unit_id, cell["model"], cell["run"]),
+            trial=Trial(-1, ids[cell["unit"]], cell["model"], cell["run"], cell["prompt"] or None),
             usage=Usage(**{name: cell[name] for name in _TOKENS}),
             notes=tuple(cell["notes"].split("; ")) if cell["notes"] else (),
             **plain,
         )
-        yield Entry(unit_id, cell["model"], cell["run"], attempt, cell["value"])
+        yield Entry(attempt, cell["value"])

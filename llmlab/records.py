@@ -27,12 +27,20 @@ class Trial:
     model : str
     run : int
         Which repeat, from 1.
+    prompt : str or None
+        Name of the prompt, if there are several.
     """
 
     position: int
     unit_id: Hashable
     model: str
     run: int
+    prompt: str | None = None
+
+    @property
+    def key(self) -> tuple[Hashable, str, str | None, int]:
+        """What makes it this trial, in every run of the experiment."""
+        return self.unit_id, self.model, self.prompt, self.run
 
 
 @dataclass(frozen=True, slots=True)

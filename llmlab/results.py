@@ -71,6 +71,8 @@ ATTEMPT_COLUMNS: dict[str, tuple[str, str]] = {
     "notes": ("str", "what was odd or repaired, separated by '; '"),
 }
 
+PROMPT_COLUMN = ("str", "the prompt's name; stands after model if several prompts were given")
+
 _FLOATS = ("started_at", "queue_s", "wait_s", "latency_s", "retry_in_s", "cost_usd")
 _INTS = ("http_status", *TOKENS)
 _TEXTS = ("error_type", "error", "finish_reason", "model_returned", "request_id", "content", "notes")
@@ -166,7 +168,8 @@ class AttemptTable:
         """The attempts as a frame with the columns of `ATTEMPT_COLUMNS`."""
         order = self.order()
         position = np.frombuffer(self.position, "int64")[order]
-        columns: dict[str, Any] = {name: keys[name].array.take(position) for name in ("unit_id", "model", "run")}
+        key = [name for name in keys.columns if name != "unit"]
+        columns: dict[str, Any] = {name: keys[name].array.take(position) for name in key}
         columns["attempt"] = np.frombuffer(self.attempt, "int32")[order].astype("int64")
         columns["status"] = _named(np.frombuffer(self.status, "uint8")[order], ATTEMPT_STATUSES)
         columns["throttled"] = np.frombuffer(self.throttled, "uint8")[order].astype(bool)
@@ -182,7 +185,7 @@ class AttemptTable:
             columns[name] = _counts(np.frombuffer(self.ints[name], "int64")[order])
         for name, texts in self.texts.items():
             columns[name] = _strings([texts[at] for at in order])
-        return _frame({name: columns[name] for name in ATTEMPT_COLUMNS})
+        return _frame({name: columns[name] for name in dict.fromkeys([*key, *ATTEMPT_COLUMNS])})
 
     def sums(self, trials: int) -> dict[str, Any]:
         """Per trial position: attempts, tokens, cost and times summed, and the row of the last attempt (-1: none)."""
@@ -329,6 +332,11 @@ class Results:
     def __iter__(self) -> Iterator[pd.DataFrame]:
         return iter((self.predictions, self.attempts))
 
+    @property
+    def _key(self) -> list[str]:
+        """The columns that tell trials apart."""
+        return [name for name in self._keys.columns if name != "unit"]
+
     def __len__(self) -> int:
         """Trials."""
         return len(self._keys)
@@ -362,10 +370,11 @@ class Results:
         rows: dict[int, list[int]] = {}
         for at in self._table.order():
             rows.setdefault(self._table.position[at], []).append(int(at))
-        for position, (unit_id, model, run) in enumerate(
-            zip(self._keys["unit_id"], self._keys["model"], self._keys["run"], strict=True)
+        prompts = self._keys["prompt"] if "prompt" in self._key else [None] * len(self._keys)
+        for position, (unit_id, model, prompt, run) in enumerate(
+            zip(self._keys["unit_id"], self._keys["model"], prompts, self._keys["run"], strict=True)
         ):
-            trial = Trial(position, unit_id, model, run)
+            trial = Trial(position, unit_id, model, run, prompt)
             attempts = tuple(self._table.row(at, trial) for at in rows.get(position, ()))
             failed = position in self._outcomes.errors
             yield PredictionCategoryTokens(trial, self._outcomes.values.get(position), attempts, failed)
@@ -379,7 +388,7 @@ class Results:
         failed = ~ok & (last >= 0)
         failed[list(self._outcomes.errors)] = True
         status = np.where(ok, 0, np.where(failed, 1, 2))
-        columns: dict[str, Any] = {name: self._keys[name].array for name in ("unit_id", "model", "run")}
+        columns: dict[str, Any] = {name: self._keys[name].array for name in self._key}
         values = [self._outcomes.values.get(at) for at in range(n)]
         columns["prediction"] = self._labels(values)
         columns["status"] = _named(status, STATUSES)
@@ -396,7 +405,7 @@ class Results:
         ended_at = np.full(n, math.nan)
         ended_at[last >= 0] = (sent + took)[last[last >= 0]]
         columns["finished_at"] = _times(ended_at)
-        frame = {name: columns[name] for name in PREDICTION_COLUMNS}
+        frame = {name: columns[name] for name in dict.fromkeys([*self._key, *PREDICTION_COLUMNS])}
         for field in self._fields:
             frame[_free(field, frame)] = _inferred([_field(value, field) for value in values])
         unit = self._keys["unit"].to_numpy()
@@ -423,9 +432,9 @@ class Results:
         InputError
             Columns are missing, or a trial is not of this experiment.
         """
-        wanted = ["unit_id", "model", "run"]
+        wanted = self._key
         if not isinstance(rows, pd.DataFrame) or not set(wanted) <= set(rows.columns):
-            raise InputError("rerun takes rows of predictions: a DataFrame with the columns unit_id, model and run.")
+            raise InputError(f"rerun takes rows of predictions: a DataFrame with the columns {', '.join(wanted[:-1])} and run.")
         known = pd.MultiIndex.from_frame(self._keys[wanted])
         at = known.get_indexer(pd.MultiIndex.from_frame(rows[wanted]))
         if (at < 0).any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from llmlab.errors import EmptyInputError, InputError
 from llmlab.records import Trial
 
 Prompt = str | Sequence[Mapping[str, Any]] | Callable[[Mapping[str, Any]], Any]
+Prompts = Prompt | Mapping[str, Prompt]
 
 _NAMED = r"(?<!\{)\{\{(?P<literal>\w+)\}\}(?!\})|\{(?P<field>%s)\}"
 _IDENTIFIER = r"[A-Za-z_]\w*"
@@ -31,7 +33,7 @@ class Units:
     frame : DataFrame
         The units' own columns, one row per unit, in input order; its index is the id.
     picked : DataFrame or None
-        Columns `unit` (row of `frame`), `run`, and `model` (or NA for all models), if only certain trials are meant.
+        Columns `unit` (row of `frame`), `model`, `prompt` and `run`, if only certain trials are meant.
     """
 
     frame: pd.DataFrame
@@ -50,47 +52,56 @@ class Plan:
     units : Units
     models : tuple of str
     runs : int
+    prompts : tuple of str or None
+        Names; `(None,)` for a single prompt without one.
     """
 
     units: Units
     models: tuple[str, ...]
     runs: int
+    prompts: tuple[str | None, ...] = (None,)
 
     def __len__(self) -> int:
         if self.units.picked is not None:
             return len(self.units.picked)
-        return len(self.units) * len(self.models) * self.runs
+        return len(self.units) * self._each
+
+    @property
+    def _each(self) -> int:
+        return len(self.models) * len(self.prompts) * self.runs
 
     def unit_of(self, position: int) -> int:
         """Row of the unit that the trial at `position` is about."""
         if self.units.picked is not None:
             return int(self.units.picked["unit"].to_numpy()[position])
-        return position // (len(self.models) * self.runs)
+        return position // self._each
 
     def trials(self, positions: Iterable[int] | None = None) -> Iterator[Trial]:
         """The trials in input order, or those at `positions`."""
         ids: Any = self.units.frame.index
         picked = self.units.picked
         if picked is not None:
-            rows, runs, models = (picked[name].to_numpy() for name in ("unit", "run", "model"))
+            rows, models, prompts, runs = (picked[name].to_numpy() for name in ("unit", "model", "prompt", "run"))
             for at in range(len(picked)) if positions is None else positions:
-                yield Trial(at, ids[rows[at]], models[at], int(runs[at]))
+                yield Trial(at, ids[rows[at]], models[at], int(runs[at]), prompts[at])
             return
-        each = len(self.models) * self.runs
+        each, arms = self._each, list(itertools.product(self.models, self.prompts))
         for at in range(len(self)) if positions is None else positions:
-            model, run = divmod(at % each, self.runs)
-            yield Trial(at, ids[at // each], self.models[model], run + 1)
+            arm, run = divmod(at % each, self.runs)
+            model, prompt = arms[arm]
+            yield Trial(at, ids[at // each], model, run + 1, prompt)
 
     def keys(self) -> pd.DataFrame:
-        """Columns `unit` (row number), `unit_id`, `model`, `run` of all trials, by position."""
+        """Columns `unit` (row number), `unit_id`, `model`, `prompt` (if named), `run` of all trials, by position."""
         if self.units.picked is not None:
-            frame = self.units.picked.reset_index(drop=True)
-            unit, model, run = frame["unit"].to_numpy(), frame["model"].to_numpy(), frame["run"].to_numpy()
+            picked = self.units.picked
+            unit, model, prompt, run = (picked[name].to_numpy() for name in ("unit", "model", "prompt", "run"))
         else:
             at = np.arange(len(self))
-            each = len(self.models) * self.runs
-            unit, run = at // each if each else at, at % self.runs + 1
-            model = np.array(self.models, dtype=object)[at % each // self.runs] if len(at) else np.array([], object)
+            arm = at % self._each // self.runs
+            unit, run = at // self._each, at % self.runs + 1
+            model = np.array(self.models, dtype=object)[arm // len(self.prompts)]
+            prompt = np.array(self.prompts, dtype=object)[arm % len(self.prompts)]
         ids = self.units.frame.index.take(unit)
         return pd.DataFrame(
             {
@@ -99,12 +110,20 @@ class Plan:
                     drop=True
                 ),
                 "model": pd.array(model, dtype="str"),
+                **({} if self.prompts == (None,) else {"prompt": pd.array(prompt, dtype="str")}),
                 "run": run.astype("int64"),
             }
         )
 
 
-def read_units(units: object, *, runs: int, models: tuple[str, ...], result_columns: Iterable[str] = ()) -> Plan:
+def read_units(
+    units: object,
+    *,
+    runs: int,
+    models: tuple[str, ...],
+    prompts: tuple[str | None, ...] = (None,),
+    result_columns: Iterable[str] = (),
+) -> Plan:
     """The user's units as a plan of trials.
 
     Parameters
@@ -128,7 +147,8 @@ def read_units(units: object, *, runs: int, models: tuple[str, ...], result_colu
         raise InputError(f"model names a model twice: {', '.join(models)}.")
     frame = _as_frame(units)
     if {"unit_id", "run"} <= set(frame.columns):
-        return Plan(_picked(frame, {*result_columns, "unit_id", "run", "model"}, models), models, runs)
+        taken = {*result_columns, "unit_id", "run", "model"} | ({"prompt"} if prompts != (None,) else set())
+        return Plan(_picked(frame, taken, models, prompts), models, runs, prompts)
     named = "unit_id" in frame.columns
     if named:
         frame = frame.set_index("unit_id")
@@ -146,7 +166,7 @@ def read_units(units: object, *, runs: int, models: tuple[str, ...], result_colu
         twice = frame.index[frame.index.duplicated()].unique()
         way_out = "drop(columns='unit_id')" if named else "reset_index(drop=True)"
         raise InputError(f"unit_id must be unique, but {_listed(twice)} stands more than once: try units.{way_out}.")
-    return Plan(Units(frame), models, runs)
+    return Plan(Units(frame), models, runs, prompts)
 
 
 def _as_frame(units: object) -> pd.DataFrame:
@@ -203,7 +223,7 @@ def _check_hashable(ids: pd.Index | pd.Series) -> None:
             raise InputError(f"unit_id must be text, numbers or the like, not a {type(one).__name__}.") from None
 
 
-def _picked(frame: pd.DataFrame, taken: set[str], models: tuple[str, ...]) -> Units:
+def _picked(frame: pd.DataFrame, taken: set[str], models: tuple[str, ...], prompts: tuple[str | None, ...]) -> Units:
     # A column of the unit with the name of a result's is called status_ in predictions.
     own = {name: name for name in frame.columns if name not in taken}
     own |= {name: name[:-1] for name in own if name.rstrip("_") in taken and name[:-1] in frame.columns}
@@ -217,15 +237,19 @@ def _picked(frame: pd.DataFrame, taken: set[str], models: tuple[str, ...]) -> Un
     first = ~pd.Series(ids).duplicated().to_numpy()
     units = frame.loc[first, list(own)].rename(columns=own).set_axis(pd.Index(labels, name="unit_id"))
     picked = pd.DataFrame({"unit": ids.astype("int64"), "run": runs.to_numpy().astype("int64")})
-    if "model" in frame.columns and frame["model"].isin(models).any():
-        picked["model"] = frame["model"].to_numpy(dtype=object)
-        unknown = picked.loc[~picked["model"].isin(models), "model"]
-        if len(unknown):
-            raise InputError(f"The rows hold the model {unknown.iat[0]!r}, which is not in model={list(models)}.")
-    else:
-        picked = picked.merge(pd.DataFrame({"model": np.array(models, dtype=object)}), how="cross")
+    arms: tuple[tuple[str, tuple[Any, ...]], ...] = (("model", models), ("prompt", prompts))
+    for name, known in arms:
+        if name in taken and name in frame.columns and frame[name].isin(known).any():
+            # Rows cross with what they leave open, so these stand in the rows' order still.
+            each = max(1, len(picked) // max(1, len(frame)))
+            picked[name] = frame[name].to_numpy(dtype=object)[picked.index.to_numpy() // each]
+            unknown = picked.loc[~picked[name].isin(known), name]
+            if len(unknown):
+                raise InputError(f"The rows hold the {name} {unknown.iat[0]!r}, which is not in {name}={list(known)}.")
+        else:
+            picked = picked.merge(pd.DataFrame({name: np.array(known, dtype=object)}), how="cross")
     if picked.duplicated().any():
-        raise InputError("Some (unit_id, model, run) stand more than once in the rows.")
+        raise InputError("Some trials (unit_id, model, run) stand more than once in the rows.")
     return Units(units, picked)
 
 
