@@ -6,11 +6,12 @@ import math
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from llmlab import analysis, scoring
 from llmlab.errors import AttemptError, InputError
 from llmlab.records import (
     ATTEMPT_STATUSES,
@@ -434,12 +435,34 @@ class Results:
         """
         wanted = self._key
         if not isinstance(rows, pd.DataFrame) or not set(wanted) <= set(rows.columns):
-            raise InputError(f"rerun takes rows of predictions: a DataFrame with the columns {', '.join(wanted[:-1])} and run.")
+            raise InputError(
+                f"rerun takes rows of predictions: a DataFrame with the columns {', '.join(wanted[:-1])} and run."
+            )
         known = pd.MultiIndex.from_frame(self._keys[wanted])
         at = known.get_indexer(pd.MultiIndex.from_frame(rows[wanted]))
         if (at < 0).any():
             raise InputError(f"This experiment has no trial {rows[wanted].iloc[int((at < 0).argmax())].to_dict()}.")
         return sorted(set(at.tolist()))
+
+    def consensus(self, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0) -> pd.DataFrame:
+        """The majority label of each unit and model; see `llmlab.analysis.consensus`."""
+        return analysis.consensus(self.predictions, ties=ties, seed=seed)
+
+    def agreement(self, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+        """How far the runs agree, per model: Krippendorff's alpha, Fleiss' kappa; see `llmlab.analysis.agreement`."""
+        return analysis.agreement(self.predictions, level=level, seed=seed)
+
+    def wide(self) -> pd.DataFrame:
+        """One row per unit and model, a column per run; see `llmlab.analysis.wide`."""
+        return analysis.wide(self.predictions)
+
+    def score(self, gold: scoring.Gold, *, level: float = 0.95, seed: int = 0) -> scoring.Score:
+        """Accuracy, F1 and confusion against gold labels by unit id; see `llmlab.scoring.score`."""
+        return scoring.score(self.predictions, gold, level=level, seed=seed)
+
+    def compare(self, gold: scoring.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+        """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.scoring.compare`."""
+        return scoring.compare(self.predictions, self.attempts, gold, level=level, seed=seed)
 
     async def rerun_failed(self) -> Results:
         """Ask every trial again that failed or was not run.

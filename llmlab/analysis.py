@@ -1,0 +1,292 @@
+"""What the repeats say: majorities and agreement. Frames in, frames out.
+
+Intervals come from drawing units, not answers: the runs of a unit are not independent.
+
+References
+----------
+Krippendorff, K. (2019), "Content Analysis", 4th ed., ch. 12 (alpha). Fleiss, J. L. (1971), "Measuring nominal scale
+agreement among many raters", Psychological Bulletin 76 (kappa).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from llmlab.errors import InputError
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """The answers of one arm (a model, or a model with a prompt).
+
+    Attributes
+    ----------
+    arm : dict
+        The arm's columns and values.
+    counts : ndarray of int, units × labels
+        How many runs of a unit gave a label.
+    table : DataFrame
+        Label code by unit (rows) and run (columns); -1 where a run has no answer.
+    labels : Index
+    asked : Series of int
+        Runs asked per unit.
+    """
+
+    arm: dict[str, str]
+    counts: np.ndarray
+    table: pd.DataFrame
+    labels: pd.Index
+    asked: pd.Series
+
+
+def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
+    """Each arm's answers in the order of `predictions`."""
+    labels = label_index(predictions["prediction"])
+    columns = arm_columns(predictions)
+    for name, rows in predictions.groupby(columns, sort=False, observed=True):
+        codes = pd.Series(labels.get_indexer(pd.Index(rows["prediction"].astype(object))), index=rows.index)
+        codes[rows["status"] != "ok"] = -1
+        table = (
+            pd.DataFrame({"unit_id": rows["unit_id"], "run": rows["run"], "code": codes})
+            .pivot(index="unit_id", columns="run", values="code")
+            .reindex(rows["unit_id"].unique())
+        )
+        asked = table.notna().sum(axis=1)
+        table = table.fillna(-1).astype("int64")
+        values = table.to_numpy()
+        counts = (values[:, :, None] == np.arange(len(labels))).sum(axis=1)
+        yield Votes(dict(zip(columns, map(str, name), strict=True)), counts, table, labels, asked)
+
+
+def arm_columns(predictions: pd.DataFrame) -> list[str]:
+    """`model`, and `prompt` where it stands as llmlab's own column."""
+    named = list(predictions.columns[:4]) == ["unit_id", "model", "prompt", "run"]
+    return ["model", "prompt"] if named else ["model"]
+
+
+def label_index(prediction: pd.Series) -> pd.Index:
+    """The labels in the given order; of free values those that occur, in order of appearance."""
+    if isinstance(prediction.dtype, pd.CategoricalDtype):
+        return pd.Index(prediction.cat.categories, dtype=object)
+    try:
+        return pd.Index(prediction.dropna().unique(), dtype=object)
+    except TypeError:
+        raise InputError(
+            "These predictions are no labels: give categories=, or parse= to something hashable."
+        ) from None
+
+
+def consensus(
+    predictions: pd.DataFrame, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0
+) -> pd.DataFrame:
+    """The majority label of each unit.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+    ties : {"first", "NA", "random"}
+        Among labels with equally many runs: the first in the categories' order, none, or one drawn with `seed`.
+
+    Returns
+    -------
+    DataFrame
+        One row per unit × model (× prompt): `unit_id`, `model`, `prediction`, `share` (of the answered runs),
+        `answered`, `runs`, `tied`, `entropy` (bits), `flip_rate` (share of pairs of runs that differ), then the unit's
+        own columns.
+    """
+    if ties not in ("first", "NA", "random"):
+        raise InputError(f'ties must be "first", "NA" or "random", not {ties!r}.')
+    rng = np.random.default_rng(seed)
+    parts = []
+    for arm in votes(predictions):
+        answered = arm.counts.sum(axis=1)
+        most = arm.counts.max(axis=1, initial=0)
+        winners = (arm.counts == most[:, None]) & (most > 0)[:, None]
+        tied = winners.sum(axis=1) > 1
+        weights = rng.random(winners.shape) if ties == "random" else 1.0
+        chosen = (winners * weights).argmax(axis=1) if winners.size else most
+        missing = (most == 0) | (tied & (ties == "NA"))
+        shares = arm.counts / np.maximum(answered, 1)[:, None]
+        logs = np.log2(shares, where=shares > 0, out=np.zeros_like(shares))
+        pairs = answered * (answered - 1)
+        same = (arm.counts * (arm.counts - 1)).sum(axis=1)
+        known = answered > 0
+        parts.append(
+            pd.DataFrame(
+                {
+                    "unit_id": arm.table.index,
+                    **arm.arm,
+                    "prediction": _labels(np.where(missing, -1, chosen), arm.labels, predictions["prediction"]),
+                    "share": _nullable(np.where(known, most / np.maximum(answered, 1), np.nan)),
+                    "answered": answered.astype("int64"),
+                    "runs": arm.asked.to_numpy().astype("int64"),
+                    "tied": tied,
+                    "entropy": _nullable(np.where(known, np.abs((shares * logs).sum(axis=1)), np.nan)),
+                    "flip_rate": _nullable(np.where(pairs > 0, 1 - same / np.maximum(pairs, 1), np.nan)),
+                }
+            )
+        )
+    frame = pd.concat(parts, ignore_index=True) if parts else _no_consensus(predictions)
+    return _with_unit_columns(frame, predictions)
+
+
+def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """How far the runs of a unit agree, beyond chance.
+
+    Returns
+    -------
+    DataFrame
+        One row per model (× prompt): `units`, `runs`, `unanimous` (share of the units with two or more answers whose
+        answers are all the same), `krippendorff_alpha`, `alpha_low`, `alpha_high` (nominal; runs may be missing),
+        `fleiss_kappa`, `kappa_low`, `kappa_high` (over the units with all runs answered), `notes`. The intervals are
+        percentiles of a seeded bootstrap over units. Where all answers are one label, agreement is 1.0, and noted.
+    """
+    rows = []
+    for arm in votes(predictions):
+        counts = arm.counts
+        several = counts.sum(axis=1) >= 2
+        usable, runs = counts[several], arm.table.shape[1]
+        complete = counts[counts.sum(axis=1) == runs] if runs >= 2 else counts[:0]
+        notes = []
+        if len(usable) and (usable.sum(axis=0) > 0).sum() == 1:
+            notes.append("one label only")
+        if len(complete) < len(usable):
+            notes.append(f"kappa over {len(complete)} of {len(counts)} units")
+        rng = np.random.default_rng(seed)
+        alpha, kappa = _alpha(arm.table.to_numpy()[several], len(arm.labels)), _kappa(complete)
+        alpha_low, alpha_high = bootstrap(usable, lambda draws: _alpha_of_counts(draws), level, rng)
+        kappa_low, kappa_high = bootstrap(complete, lambda draws: _kappa(draws), level, rng)
+        rows.append(
+            {
+                **arm.arm,
+                "units": len(counts),
+                "runs": runs,
+                "unanimous": float((usable.max(axis=1) == usable.sum(axis=1)).mean()) if len(usable) else math.nan,
+                "krippendorff_alpha": alpha,
+                "alpha_low": alpha_low,
+                "alpha_high": alpha_high,
+                "fleiss_kappa": kappa,
+                "kappa_low": kappa_low,
+                "kappa_high": kappa_high,
+                "notes": "; ".join(notes),
+            }
+        )
+    columns = [
+        *arm_columns(predictions), "units", "runs", "unanimous", "krippendorff_alpha", "alpha_low", "alpha_high",
+        "fleiss_kappa", "kappa_low", "kappa_high", "notes",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _alpha(table: np.ndarray, labels: int) -> float:
+    """Krippendorff's alpha of a units × runs table of codes; -1 is missing."""
+    if not len(table):
+        return math.nan
+    used = np.unique(table[table >= 0])
+    if len(used) < 2:
+        return 1.0 if len(used) else math.nan
+    try:
+        import krippendorff
+    except ImportError:
+        raise InputError("agreement() needs the package krippendorff: pip install 'llmlab[agreement]'.") from None
+    data = np.where(table < 0, np.nan, table.astype(float)).T
+    return float(krippendorff.alpha(data, level_of_measurement="nominal", value_domain=list(range(labels))))
+
+
+def _alpha_of_counts(counts: np.ndarray) -> np.ndarray:
+    """Nominal alpha of counts (… × units × labels), each unit with two or more answers; the same number, in bulk."""
+    n = counts.sum(axis=-1)
+    agree = (counts * (counts - 1)).sum(axis=-1) / np.maximum(n - 1, 1)
+    total = n.sum(axis=-1)
+    observed = 1 - agree.sum(axis=-1) / total
+    by_label = counts.sum(axis=-2)
+    expected = 1 - (by_label * (by_label - 1)).sum(axis=-1) / (total * (total - 1))
+    return np.where(expected > 0, 1 - observed / np.where(expected > 0, expected, 1), 1.0)
+
+
+def _kappa(counts: np.ndarray) -> Any:
+    """Fleiss' kappa of counts (… × units × labels), all units with equally many answers."""
+    if not counts.size:
+        return math.nan
+    n = counts.sum(axis=-1)
+    agree = ((counts * (counts - 1)).sum(axis=-1) / (n * (n - 1))).mean(axis=-1)
+    chance = ((counts.sum(axis=-2) / n.sum(axis=-1)[..., None]) ** 2).sum(axis=-1)
+    kappa = np.where(chance < 1, (agree - chance) / np.where(chance < 1, 1 - chance, 1), 1.0)
+    return float(kappa) if kappa.ndim == 0 else kappa
+
+
+def bootstrap(
+    values: np.ndarray, statistic: Callable[[np.ndarray], Any], level: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Percentile interval of a statistic over drawn units.
+
+    Parameters
+    ----------
+    values : ndarray, units × …
+    statistic : callable
+        Takes draws × units × … and gives one number a draw.
+    level : float
+        Share of the draws inside, 0 to 1.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level must be between 0 and 1, not {level!r}.")
+    if not len(values):
+        return math.nan, math.nan
+    found = []
+    each = max(1, 2_000_000 // max(1, values.size))
+    for begin in range(0, DRAWS, each):
+        picks = rng.integers(0, len(values), (min(each, DRAWS - begin), len(values)))
+        found.append(np.asarray(statistic(values[picks])))
+    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def wide(predictions: pd.DataFrame) -> pd.DataFrame:
+    """One row per unit × model (× prompt): `run_1` … `run_R` with the labels, then the unit's own columns."""
+    parts = []
+    for arm in votes(predictions):
+        runs = {
+            f"run_{run}": _labels(arm.table[run].to_numpy(), arm.labels, predictions["prediction"]) for run in arm.table
+        }
+        parts.append(pd.DataFrame({"unit_id": arm.table.index, **arm.arm, **runs}))
+    frame = pd.concat(parts, ignore_index=True) if parts else predictions[["unit_id", *arm_columns(predictions)]]
+    return _with_unit_columns(frame, predictions)
+
+
+def _labels(codes: np.ndarray, labels: pd.Index, like: pd.Series) -> Any:
+    if isinstance(like.dtype, pd.CategoricalDtype):
+        return pd.Categorical.from_codes(codes, dtype=like.dtype)
+    values = labels.append(pd.Index([None], dtype=object)).take(np.where(codes < 0, len(labels), codes))
+    return pd.Series(values, dtype=like.dtype).array
+
+
+def _nullable(values: np.ndarray) -> Any:
+    unknown = np.isnan(values)
+    return pd.arrays.FloatingArray(np.where(unknown, 0.0, values), unknown)
+
+
+def _no_consensus(predictions: pd.DataFrame) -> pd.DataFrame:
+    frame = predictions[["unit_id", *arm_columns(predictions), "prediction"]].iloc[:0].copy()
+    for name, dtype in (
+        ("share", "Float64"), ("answered", "int64"), ("runs", "int64"), ("tied", "bool"), ("entropy", "Float64"),
+        ("flip_rate", "Float64"),
+    ):  # fmt: skip
+        frame[name] = pd.Series([], dtype=dtype)
+    return frame.reset_index(drop=True)
+
+
+def _with_unit_columns(frame: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Join what `predictions` holds after its declared columns, by unit id."""
+    own = list(predictions.columns)[list(predictions.columns).index("finished_at") + 1 :]
+    own = [name for name in own if predictions.groupby("unit_id", sort=False)[name].nunique(dropna=False).le(1).all()]
+    units = predictions.drop_duplicates("unit_id").set_index("unit_id")[own]
+    columns = {name if name not in frame else f"{name}_": units[name].reindex(frame["unit_id"]).array for name in own}
+    return frame.assign(**columns)
