@@ -6,6 +6,7 @@ from llmlab import charts, errors
 from llmlab.errors import ExperimentStopped, InputError, JournalError, LlmlabError
 from llmlab.experiment import (
     Experiment,
+    estimate,
     last_results,
     load_results,
     run_experiment,
@@ -37,6 +38,7 @@ __all__ = [
     "TokenUsageAttempt",
     "charts",
     "errors",
+    "estimate",
     "last_results",
     "load_results",
     "run_experiment",

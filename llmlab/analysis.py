@@ -21,6 +21,7 @@ import pandas as pd
 from llmlab.errors import InputError
 
 DRAWS = 1000
+_MOST_CELLS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +161,20 @@ def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
             notes.append("one label only")
         if len(complete) < len(usable):
             notes.append(f"kappa over {len(complete)} of {len(counts)} units")
-        rng = np.random.default_rng(seed)
-        alpha, kappa = _alpha(arm.table.to_numpy()[several], len(arm.labels)), _kappa(complete)
-        alpha_low, alpha_high = bootstrap(usable, lambda draws: _alpha_of_counts(draws), level, rng)
-        kappa_low, kappa_high = bootstrap(complete, lambda draws: _kappa(draws), level, rng)
+        if not len(usable):
+            notes.append("no unit has two answers")
+        alpha_low, alpha_high = _interval_of_sums(_sums(usable), _alpha_of_sums, level, seed)
+        kappa_low, kappa_high = _interval_of_sums(_sums(complete), _kappa_of_sums, level, seed)
         rows.append(
             {
                 **arm.arm,
                 "units": len(counts),
                 "runs": runs,
-                "unanimous": float((usable.max(axis=1) == usable.sum(axis=1)).mean()) if len(usable) else math.nan,
-                "krippendorff_alpha": alpha,
+                "unanimous": unanimous(counts),
+                "krippendorff_alpha": _alpha(usable),
                 "alpha_low": alpha_low,
                 "alpha_high": alpha_high,
-                "fleiss_kappa": kappa,
+                "fleiss_kappa": _kappa(complete),
                 "kappa_low": kappa_low,
                 "kappa_high": kappa_high,
                 "notes": "; ".join(notes),
@@ -186,41 +187,75 @@ def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
     return pd.DataFrame(rows, columns=columns)
 
 
-def _alpha(table: np.ndarray, labels: int) -> float:
-    """Krippendorff's alpha of a units × runs table of codes; -1 is missing."""
-    if not len(table):
-        return math.nan
-    used = np.unique(table[table >= 0])
-    if len(used) < 2:
-        return 1.0 if len(used) else math.nan
+def unanimous(counts: np.ndarray) -> float:
+    """Share of the units with two or more answers whose answers are all the same; counts are units × labels."""
+    usable = counts[counts.sum(axis=1) >= 2]
+    return float((usable.max(axis=1) == usable.sum(axis=1)).mean()) if len(usable) else math.nan
+
+
+def _alpha(counts: np.ndarray) -> float:
+    """Krippendorff's nominal alpha of counts, units × labels, each unit with two or more answers."""
+    counts = counts[:, counts.any(axis=0)]
+    if counts.shape[1] < 2:
+        return 1.0 if counts.size else math.nan
+    if counts.size * counts.shape[1] > _MOST_CELLS:
+        # The package holds labels × labels for every unit.
+        return float(_alpha_of_sums(_sums(counts).sum(axis=0)))
     try:
         import krippendorff
     except ImportError:
         raise InputError("agreement() needs the package krippendorff: pip install 'llmlab[agreement]'.") from None
-    data = np.where(table < 0, np.nan, table.astype(float)).T
-    return float(krippendorff.alpha(data, level_of_measurement="nominal", value_domain=list(range(labels))))
+    return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
 
 
-def _alpha_of_counts(counts: np.ndarray) -> np.ndarray:
-    """Nominal alpha of counts (… × units × labels), each unit with two or more answers; the same number, in bulk."""
-    n = counts.sum(axis=-1)
-    agree = (counts * (counts - 1)).sum(axis=-1) / np.maximum(n - 1, 1)
-    total = n.sum(axis=-1)
-    observed = 1 - agree.sum(axis=-1) / total
-    by_label = counts.sum(axis=-2)
+def _kappa(counts: np.ndarray) -> float:
+    """Fleiss' kappa of counts, units × labels, all units with equally many answers."""
+    return float(_kappa_of_sums(_sums(counts).sum(axis=0))) if counts.size else math.nan
+
+
+def _sums(counts: np.ndarray) -> np.ndarray:
+    """What alpha and kappa add up over units, units × (2 + labels): answers, agreement weighted by them, and counts."""
+    n = counts.sum(axis=1)
+    agree = (counts * (counts - 1)).sum(axis=1) / np.maximum(n - 1, 1)
+    return np.column_stack([n, agree, counts]).astype(float)
+
+
+def _alpha_of_sums(sums: np.ndarray) -> np.ndarray:
+    total, observed = sums[..., 0], 1 - sums[..., 1] / sums[..., 0]
+    by_label = sums[..., 2:]
     expected = 1 - (by_label * (by_label - 1)).sum(axis=-1) / (total * (total - 1))
     return np.where(expected > 0, 1 - observed / np.where(expected > 0, expected, 1), 1.0)
 
 
-def _kappa(counts: np.ndarray) -> Any:
-    """Fleiss' kappa of counts (… × units × labels), all units with equally many answers."""
-    if not counts.size:
-        return math.nan
-    n = counts.sum(axis=-1)
-    agree = ((counts * (counts - 1)).sum(axis=-1) / (n * (n - 1))).mean(axis=-1)
-    chance = ((counts.sum(axis=-2) / n.sum(axis=-1)[..., None]) ** 2).sum(axis=-1)
-    kappa = np.where(chance < 1, (agree - chance) / np.where(chance < 1, 1 - chance, 1), 1.0)
-    return float(kappa) if kappa.ndim == 0 else kappa
+def _kappa_of_sums(sums: np.ndarray) -> np.ndarray:
+    agree = sums[..., 1] / sums[..., 0]
+    chance = ((sums[..., 2:] / sums[..., :1]) ** 2).sum(axis=-1)
+    return np.where(chance < 1, (agree - chance) / np.where(chance < 1, 1 - chance, 1), 1.0)
+
+
+def _interval_of_sums(
+    sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], level: float, seed: int
+) -> tuple[float, float]:
+    """As `bootstrap`, of a statistic that needs the units' sums only: equal units are drawn together."""
+    if not len(sums):
+        return _between(np.array([]), level)
+    rng = np.random.default_rng(seed)
+    kinds, many = np.unique(sums, axis=0, return_counts=True)
+    each = max(1, _MOST_CELLS // len(kinds))
+    found = [
+        statistic(rng.multinomial(len(sums), many / len(sums), min(each, DRAWS - begin)) @ kinds)
+        for begin in range(0, DRAWS, each)
+    ]
+    return _between(np.concatenate(found), level)
+
+
+def _between(found: np.ndarray, level: float) -> tuple[float, float]:
+    if not 0 < level < 1:
+        raise InputError(f"level must be between 0 and 1, not {level!r}.")
+    if not len(found):
+        return math.nan, math.nan
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def bootstrap(
@@ -236,17 +271,14 @@ def bootstrap(
     level : float
         Share of the draws inside, 0 to 1.
     """
-    if not 0 < level < 1:
-        raise InputError(f"level must be between 0 and 1, not {level!r}.")
     if not len(values):
-        return math.nan, math.nan
+        return _between(np.array([]), level)
     found = []
     each = max(1, 2_000_000 // max(1, values.size))
     for begin in range(0, DRAWS, each):
         picks = rng.integers(0, len(values), (min(each, DRAWS - begin), len(values)))
         found.append(np.asarray(statistic(values[picks])))
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _between(np.concatenate(found), level)
 
 
 def wide(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -286,7 +318,14 @@ def _no_consensus(predictions: pd.DataFrame) -> pd.DataFrame:
 def _with_unit_columns(frame: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """Join what `predictions` holds after its declared columns, by unit id."""
     own = list(predictions.columns)[list(predictions.columns).index("finished_at") + 1 :]
-    own = [name for name in own if predictions.groupby("unit_id", sort=False)[name].nunique(dropna=False).le(1).all()]
+    unit = pd.Series(pd.factorize(predictions["unit_id"])[0], index=predictions.index)
+    own = [name for name in own if _is_constant(predictions[name], unit)]
     units = predictions.drop_duplicates("unit_id").set_index("unit_id")[own]
     columns = {name if name not in frame else f"{name}_": units[name].reindex(frame["unit_id"]).array for name in own}
     return frame.assign(**columns)
+
+
+def _is_constant(column: pd.Series, unit: pd.Series) -> bool:
+    """Whether it says the same in all rows of a unit; cells may be lists."""
+    column = column.map(repr) if column.dtype == object else column
+    return bool(column.groupby(unit, sort=False).nunique(dropna=False).le(1).all())

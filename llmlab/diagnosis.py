@@ -156,10 +156,7 @@ def _said(body: object) -> tuple[str, str, object, str | None]:
     else:
         message, code, param = body if isinstance(body, str) else None, None, None
     if isinstance(message, list):
-        message = "; ".join(
-            f"{'.'.join(map(str, item.get('loc', ())))}: {item.get('msg', '')}" if isinstance(item, dict) else str(item)
-            for item in message[:5]
-        )
+        message = "; ".join(_detail(item) for item in message[:5])
     metadata = error.get("metadata") if isinstance(error, dict) else None
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if raw:
@@ -178,6 +175,14 @@ def _said(body: object) -> tuple[str, str, object, str | None]:
         code,
         param if isinstance(param, str) else None,
     )
+
+
+def _detail(item: object) -> str:
+    """One of the complaints of a validator: where, and what."""
+    if not isinstance(item, dict):
+        return str(item)
+    place = item.get("loc")
+    return f"{'.'.join(map(str, place)) if isinstance(place, list) else place or ''}: {item.get('msg') or ''}"
 
 
 def _any(words: str) -> Callable[[str], bool]:

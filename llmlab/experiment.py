@@ -21,9 +21,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from llmlab import storage
 from llmlab.client import checked_request, resolve
 from llmlab.engine import Run, Setup
 from llmlab.errors import ExperimentStopped, InputError, ParseError
+from llmlab.forecast import Estimate, forecast
 from llmlab.journal import Journal, digest, read_journal
 from llmlab.limits import RateLimiter, RateLimiterRegistry
 from llmlab.parsing import make_parser
@@ -246,8 +248,8 @@ def _prepare(
     grace_s: float = 5.0,
     progress: bool | str = True,
     **request: Any,
-) -> Experiment:
-    """Check everything, before anything is sent."""
+) -> tuple[Setup, Callable[[], Journal] | None]:
+    """Check everything, before anything is sent; tells also how to open the journal."""
     if isinstance(max_concurrent, bool) or not isinstance(max_concurrent, int) or max_concurrent < 1:
         raise InputError(f"max_concurrent must be a whole number of at least 1, not {max_concurrent!r}.")
     for name, value in (("timeout", timeout), ("max_cost_usd", max_cost_usd)):
@@ -314,7 +316,12 @@ def _prepare(
         description=description,
     )
     opener = None if journal is None else _journal_of(setup, journal, prompt, parse, models, runs)
-    return Experiment(setup, open_journal=opener)
+    return setup, opener
+
+
+def _experiment(units: object, prompt: Prompts, **settings: Any) -> Experiment:
+    setup, open_journal = _prepare(units, prompt, **settings)
+    return Experiment(setup, open_journal=open_journal)
 
 
 def _journal_of(
@@ -481,7 +488,7 @@ async def run_experiment(
     }
     if on_stop not in ("return", "raise"):
         raise InputError(f'on_stop must be "return" or "raise", not {on_stop!r}.')
-    results = await _run_in_foreground(_prepare(units, prompt, **arguments, **request))
+    results = await _run_in_foreground(_experiment(units, prompt, **arguments, **request))
     if on_stop == "raise" and results.stopped:
         raise ExperimentStopped(results.stopped, results)
     return results
@@ -545,9 +552,54 @@ def start_experiment(units: object, prompt: Prompts, **settings: Any) -> Experim
         raise InputError(
             "start_experiment needs a running event loop, as in a notebook; in a script use run_experiment_sync."
         ) from None
-    experiment = _prepare(units, prompt, **settings)
+    experiment = _experiment(units, prompt, **settings)
     experiment._task = loop.create_task(experiment.run())
     return experiment
+
+
+async def estimate(units: object, prompt: Prompts, *, pilot: int = 0, **settings: Any) -> Estimate:
+    """What an experiment will take, before it is run: calls, tokens, dollars, minutes.
+
+    Parameters
+    ----------
+    units, prompt, **settings
+        As for `run_experiment`.
+    pilot : int
+        Ask that many units now (run 1, of every model and prompt) and reckon from them. The answers count:
+        ``results = await estimate.pilot.rerun_failed()`` asks the rest. With 0 nothing is sent, and the tokens are
+        reckoned from the characters of a sample of prompts.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    InputError
+        As for `run_experiment`.
+    """
+    if isinstance(pilot, bool) or not isinstance(pilot, int) or pilot < 0:
+        raise InputError(f"pilot must be a whole number of units, 0 or more, not {pilot!r}.")
+    setup, open_journal = _prepare(units, prompt, **settings)
+    found = None
+    if pilot and len(setup.plan):
+        keys = setup.plan.keys()
+        picked = set(range(0, len(setup.plan.units), max(1, len(setup.plan.units) // pilot))[:pilot])
+        first = keys["unit"].isin(picked) & (keys["run"] == keys.groupby("unit")["run"].transform("min"))
+        positions = [int(at) for at in keys.index[first]]
+        found = await _run_in_foreground(Experiment(setup, positions=positions, open_journal=open_journal))
+    limiter = setup.limiter
+    return forecast(
+        setup.plan,
+        setup.messages,
+        setup.prices,
+        setup.body,
+        short=setup.parser.categories is not None,
+        requests_per_s=limiter.limit and limiter.limit / limiter.period_s,
+        tokens_per_s=limiter.tokens and limiter.tokens / limiter.period_s,
+        max_concurrent=setup.max_concurrent,
+        pilot=found,
+    )
 
 
 for _same in (run_experiment_sync, start_experiment):
@@ -555,12 +607,12 @@ for _same in (run_experiment_sync, start_experiment):
 
 
 def load_results(path: str | Path) -> Results:
-    """The results in a journal.
+    """The results in a journal, or in a folder written by `Results.save`.
 
     Parameters
     ----------
     path : path
-        The file given as `journal=`.
+        The file given as `journal=`, or the folder.
 
     Returns
     -------
@@ -571,7 +623,11 @@ def load_results(path: str | Path) -> Results:
     ------
     JournalError
         No such file, no journal, damaged, or in use.
+    InputError
+        The folder holds no results, or damaged ones.
     """
+    if Path(path).is_dir():
+        return _load_folder(path)
     stored = read_journal(path)
     prompts = stored.keys["prompt"] if "prompt" in stored.keys else [None] * len(stored.keys)
     keys = zip(stored.keys["unit_id"], stored.keys["model"], stored.keys["run"], prompts, strict=True)
@@ -586,6 +642,23 @@ def load_results(path: str | Path) -> Results:
             value = entry.attempt.content if entry.value is None else json.loads(entry.value)
             outcomes.succeed(position, value)
     return Results(keys=stored.keys, units=stored.units, table=table, outcomes=outcomes, description=stored.description)
+
+
+def _load_folder(folder: str | Path) -> Results:
+    saved = storage.load(folder)
+    table = AttemptTable()
+    for record in saved.records():
+        table.append(record)
+    return Results(
+        keys=saved.keys(),
+        units=saved.units(),
+        table=table,
+        outcomes=Outcomes(saved.values(), saved.errors()),
+        stopped=saved.stopped,
+        description=saved.description,
+        # Times are kept to the microsecond, so the frames made from the records could differ in the last digit.
+        frames={"predictions": saved.predictions, "attempts": saved.attempts},
+    )
 
 
 def last_results() -> Results | None:

@@ -6,12 +6,13 @@ import math
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from llmlab import analysis, scoring
+from llmlab import analysis, scoring, storage
 from llmlab.errors import AttemptError, InputError
 from llmlab.records import (
     ATTEMPT_STATUSES,
@@ -314,6 +315,7 @@ class Results:
         stopped: str | None = None,
         description: Mapping[str, Any] | None = None,
         again: Callable[[Results, pd.DataFrame], Awaitable[Results]] | None = None,
+        frames: Mapping[str, pd.DataFrame] | None = None,
     ) -> None:
         self._keys = keys
         self._units = units
@@ -324,7 +326,7 @@ class Results:
         self.categories: list[Any] | None = self.description.get("categories")
         self._fields: list[str] = self.description.get("fields") or []
         self._again = again
-        self._frames: dict[str, pd.DataFrame] = {}
+        self._frames = dict(frames or {})
 
     def __getstate__(self) -> dict[str, Any]:
         # What is pickled or copied can be read, not asked again: limiters and keys do not travel.
@@ -463,6 +465,11 @@ class Results:
     def compare(self, gold: scoring.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
         """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.scoring.compare`."""
         return scoring.compare(self.predictions, self.attempts, gold, level=level, seed=seed)
+
+    def save(self, folder: str | Path, *, format: Literal["parquet", "csv"] | None = None) -> Path:
+        """Write both frames and what they mean to a folder, for `load_results`; see `llmlab.storage.save`."""
+        meaning = {"stopped": self.stopped, "description": self.description, "unit_columns": list(self._units.columns)}
+        return storage.save(folder, self.predictions, self.attempts, format=format, **meaning)
 
     async def rerun_failed(self) -> Results:
         """Ask every trial again that failed or was not run.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis import agreement, arm_columns, bootstrap, consensus, label_index
+from llmlab.analysis import arm_columns, bootstrap, consensus, label_index, unanimous, votes
 from llmlab.errors import InputError
 
 NONE = "(none)"
@@ -102,7 +102,7 @@ def score(predictions: pd.DataFrame, gold: Gold, *, level: float = 0.95, seed: i
         rng = np.random.default_rng(seed)
         right = _is_right(part)
         # A unit's share of right answers, so that its runs stay together in a draw.
-        weights = pd.DataFrame({"right": right, "asked": 1}).groupby(part["unit_id"]).sum().to_numpy(float)
+        weights = pd.DataFrame({"right": right, "asked": 1}).groupby(part["unit_id"], sort=False).sum().to_numpy(float)
         low, high = bootstrap(
             weights, lambda draws: draws[..., 0].sum(axis=-1) / draws[..., 1].sum(axis=-1), level, rng
         )
@@ -132,7 +132,10 @@ def _is_right(rows: pd.DataFrame) -> pd.Series:
 def _measured(rows: pd.DataFrame, labels: pd.Index, level: float) -> dict[str, Any]:
     right, answered = _is_right(rows), rows["status"] == "ok"
     low, high = wilson(float(right.sum()), len(rows), level)
-    f1 = [f1 for _, _, f1, support in _by_category(_confusion(rows, labels), labels) if support]
+    matrix = _confusion(rows, labels)
+    # As in scikit-learn: over the labels that occur in gold or were predicted.
+    occurs = matrix[labels].sum().to_numpy() + matrix.sum(axis=1).to_numpy() > 0
+    f1 = [one[2] for one, there in zip(_by_category(matrix, labels), occurs, strict=True) if there]
     return {
         "n": len(rows),
         "answered": int(answered.sum()),
@@ -186,9 +189,9 @@ def compare(
     """
     columns = arm_columns(predictions)
     frame = predictions if gold is None else predictions.assign(gold_=gold_of(predictions, gold))
-    unanimity = agreement(predictions, level=level, seed=seed)["unanimous"].tolist()
+    unanimity = [unanimous(arm.counts) for arm in votes(predictions)]
     rows, first = [], None
-    for (name, part), unanimous in zip(frame.groupby(columns, sort=False, observed=True), unanimity, strict=True):
+    for (name, part), share in zip(frame.groupby(columns, sort=False, observed=True), unanimity, strict=True):
         mine = attempts[(attempts[columns] == list(name)).all(axis=1)]
         units = part["unit_id"].nunique()
         paid = mine[mine["total_tokens"].notna()]
@@ -199,11 +202,12 @@ def compare(
             "failed": int((part["status"] == "failed").sum()),
             "parse_errors": int((mine["status"] == "parse_error").sum()),
         }
-        correct = None
+        correct, spent = None, 0.0
         if gold is not None:
             known = part[part["gold_"].notna()]
-            by_unit = _is_right(known).groupby(known["unit_id"]).mean()
+            by_unit = _is_right(known).groupby(known["unit_id"], sort=False).mean()
             correct = int(_is_right(known).sum())
+            spent = float(paid.loc[paid["unit_id"].isin(known["unit_id"]), "cost_usd"].sum())
             rng = np.random.default_rng(seed)
             low, high = bootstrap(by_unit.to_numpy(), lambda draws: draws.mean(axis=-1), level, rng)
             row |= {"accuracy": float(by_unit.mean()), "low": low, "high": high}
@@ -211,7 +215,7 @@ def compare(
                 first = by_unit
                 row |= {"difference": None, "difference_low": None, "difference_high": None}
             else:
-                paired = (by_unit - first).dropna().to_numpy()
+                paired = (by_unit - first.reindex(by_unit.index)).dropna().to_numpy()
                 low, high = bootstrap(paired, lambda draws: draws.mean(axis=-1), level, np.random.default_rng(seed))
                 row |= {"difference": float(paired.mean()), "difference_low": low, "difference_high": high}
         rows.append(
@@ -219,14 +223,16 @@ def compare(
             | {
                 "cost_usd": cost,
                 "cost_usd_per_1000_units": None if cost is None else 1000 * cost / units,
-                "cost_usd_per_correct": cost / correct if cost is not None and correct else None,
-                "total_tokens": int(mine["total_tokens"].sum()),
+                "cost_usd_per_correct": spent / correct if cost is not None and correct else None,
+                "total_tokens": mine["total_tokens"].sum(min_count=1),
                 "mean_latency_s": float(mine["latency_s"].mean()),
                 "median_latency_s": float(mine["latency_s"].median()),
-                "unanimous": unanimous,
+                "unanimous": share,
             }
         )
     table = pd.DataFrame(rows)
+    if "total_tokens" in table:
+        table["total_tokens"] = table["total_tokens"].astype("Int64")
     for name in (
         "cost_usd",
         "cost_usd_per_1000_units",

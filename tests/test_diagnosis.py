@@ -8,7 +8,7 @@ import ssl
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import errors
@@ -90,6 +90,7 @@ names = st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset", "
 values = st.text(max_size=30) | st.from_regex(r"[0-9:.TZ+\-e ]{1,25}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, values), st.text(max_size=60))
 def test_no_header_is_so_odd_that_it_raises_or_gives_no_wait(headers, text):
     wait = retry_after_s(headers, text)
@@ -190,6 +191,7 @@ def test_only_a_gateway_that_gave_up_may_have_billed():
         ({"message": "at the top"}, "400: at the top"),
         ({"detail": [{"loc": ["body", "messages"], "msg": "Field required"}, "odd"]},
          "400: body.messages: Field required; odd"),
+        ({"detail": [{"loc": None, "msg": None}]}, "400: :"),
         ({"detail": "Not there"}, "400: Not there"),
         ([{"error": {"message": "in a list"}}], "400: in a list"),
         ({"error": {"message": "Provider returned error", "metadata": {"raw": '{"error": {"message": "why"}}'}}},
@@ -265,6 +267,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.none() | st.integers(200, 599), json_values)
 def test_every_body_has_a_diagnosis(status, body):
     error = diagnose(status, {}, body, key=KEY)

@@ -91,6 +91,7 @@ def test_tokens_are_kept_whatever_else_is_wrong(body):
     assert read(body, 500).usage.total_tokens == 15
 
 
+@settings(deadline=None)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: st.dictionaries(st.sampled_from([*USAGE, "cost", "is_byok", "cost_details", "prompt_tokens_details",
@@ -271,7 +272,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(json_values | st.binary(max_size=60), st.sampled_from([200, 204, 302, 400, 429, 500]))
 @example(b'{"usage": {"total_tokens": Infinity, "prompt_tokens": 1}, "choices": [{"message": {"content": "x"}}]}', 200)
 @example(b'data: {"choices": [null]}\n\ndata: [DONE]', 200)
