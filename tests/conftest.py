@@ -11,6 +11,12 @@ import llmlab as ll
 asyncio.set_event_loop(None)
 
 
+def pytest_collection_modifyitems(items):
+    """Those that wait long go first, so that side by side none of them is left for the end."""
+    first = ("test_notebooks", "test_experiment", "test_limits_http", "test_notebook", "test_crash", "test_faults")
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
+
+
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch):
     for name in list(os.environ):

@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser]
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"

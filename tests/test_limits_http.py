@@ -7,7 +7,6 @@ import pytest
 
 import llmlab as ll
 
-pytestmark = pytest.mark.xdist_group("limits_http")
 TEXTS = [f"the parcel {n} has not arrived" for n in range(750)]
 SETTINGS = {"model": "m", "categories": ["delivery", "bug"], "progress": False}
 

@@ -13,7 +13,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
-pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("notebook")]
+pytestmark = [pytest.mark.notebook]
 
 ROOT = Path(__file__).parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
