@@ -466,6 +466,10 @@ class Results:
         """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.scoring.compare`."""
         return scoring.compare(self.predictions, self.attempts, gold, level=level, seed=seed)
 
+    def costs(self, by: str = "model") -> pd.DataFrame:
+        """Attempts, tokens and dollars by model, category, outcome or attempt number; see `llmlab.scoring.costs`."""
+        return scoring.costs(self.predictions, self.attempts, by)
+
     def save(self, folder: str | Path, *, format: Literal["parquet", "csv"] | None = None) -> Path:
         """Write both frames and what they mean to a folder, for `load_results`; see `llmlab.storage.save`."""
         meaning = {"stopped": self.stopped, "description": self.description, "unit_columns": list(self._units.columns)}

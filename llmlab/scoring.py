@@ -257,3 +257,39 @@ def wilson(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def costs(predictions: pd.DataFrame, attempts: pd.DataFrame, by: str = "model") -> pd.DataFrame:
+    """What was used and spent, in total.
+
+    Parameters
+    ----------
+    by : {"model", "prompt", "category", "outcome", "attempt"}
+        "category" is the label the trial ended with, "outcome" the attempt's status: what `parse_error` and
+        `call_error` cost is what failures cost; "attempt" is its number: from 2 on it is what repeating costs.
+
+    Returns
+    -------
+    DataFrame
+        One row per group: `attempts`, the token columns and `cost_usd` summed over what is known (NA if nothing is),
+        and `unknown_cost`: answered attempts whose price is unknown, which are in no sum.
+    """
+    columns = {"model": "model", "prompt": "prompt", "category": "category", "outcome": "status", "attempt": "attempt"}
+    frame = attempts
+    if by not in columns or (by == "prompt" and "prompt" not in arm_columns(predictions)):
+        raise InputError(
+            f"by={by!r}: choose one of model, category, outcome, attempt (or prompt, if there are several)."
+        )
+    if by == "category":
+        key = ["unit_id", *arm_columns(predictions), "run"]
+        labels = predictions[key].assign(
+            category=predictions["prediction"].astype(object).where(predictions["status"] == "ok")
+        )
+        frame = attempts.merge(labels, on=key, how="left", validate="many_to_one")
+        frame["category"] = frame["category"].fillna(NONE).astype(str)
+    frame = frame.assign(unknown_cost=frame["http_status"].eq(200).fillna(False) & frame["cost_usd"].isna())
+    names = ["prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost_usd"]
+    groups = frame.groupby(columns[by], sort=by == "attempt")
+    table = groups[names].sum(min_count=1)
+    table.insert(0, "attempts", groups.size())
+    return table.assign(unknown_cost=groups["unknown_cost"].sum().astype("int64")).rename_axis(by).reset_index()
