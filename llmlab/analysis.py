@@ -126,12 +126,12 @@ def consensus(
                     "unit_id": arm.table.index,
                     **arm.arm,
                     "prediction": _labels(np.where(missing, -1, chosen), arm.labels, predictions["prediction"]),
-                    "share": _nullable(np.where(known, most / np.maximum(answered, 1), np.nan)),
+                    "share": nullable(np.where(known, most / np.maximum(answered, 1), np.nan)),
                     "answered": answered.astype("int64"),
                     "runs": arm.asked.to_numpy().astype("int64"),
                     "tied": tied,
-                    "entropy": _nullable(np.where(known, np.abs((shares * logs).sum(axis=1)), np.nan)),
-                    "flip_rate": _nullable(np.where(pairs > 0, 1 - same / np.maximum(pairs, 1), np.nan)),
+                    "entropy": nullable(np.where(known, np.abs((shares * logs).sum(axis=1)), np.nan)),
+                    "flip_rate": nullable(np.where(pairs > 0, 1 - same / np.maximum(pairs, 1), np.nan)),
                 }
             )
         )
@@ -300,7 +300,8 @@ def _labels(codes: np.ndarray, labels: pd.Index, like: pd.Series) -> Any:
     return pd.Series(values, dtype=like.dtype).array
 
 
-def _nullable(values: np.ndarray) -> Any:
+def nullable(values: np.ndarray) -> Any:
+    """Floats with NA where they are NaN."""
     unknown = np.isnan(values)
     return pd.arrays.FloatingArray(np.where(unknown, 0.0, values), unknown)
 

@@ -31,7 +31,7 @@ from llmlab.limits import RateLimiter, RateLimiterRegistry
 from llmlab.parsing import make_parser
 from llmlab.pricing import PriceList
 from llmlab.records import TokenUsageAttempt, Trial
-from llmlab.results import PREDICTION_COLUMNS, AttemptTable, Outcomes, Results
+from llmlab.results import PREDICTION_COLUMNS, AttemptTable, Outcomes, Results, trials_of
 from llmlab.retry import RetryPolicy
 from llmlab.units import Messages, Prompts, read_units
 
@@ -145,9 +145,7 @@ class Experiment:
             trial = trials.get(entry.attempt.trial.key)
             if trial is None:
                 continue
-            table.append(entry.attempt, trial)
-            outcomes.values.pop(trial.position, None)
-            if entry.attempt.status == "ok":
+            if _replay(table, outcomes, trial, entry.attempt):
                 with contextlib.suppress(ParseError):
                     value = parser.parse(entry.attempt.content, entry.attempt.finish_reason).value
                     outcomes.succeed(trial.position, value)
@@ -165,15 +163,19 @@ def _add_unsaved(
         return unsaved
     for outcome in before.outcomes():
         for attempt in outcome.attempts:
-            position = attempt.trial.position
-            if (position, attempt.attempt) in known:
+            if (attempt.trial.position, attempt.attempt) in known:
                 continue
-            table.append(attempt)
-            outcomes.values.pop(position, None)
-            if attempt.status == "ok":
-                outcomes.succeed(position, outcome.prediction)
+            if _replay(table, outcomes, attempt.trial, attempt):
+                outcomes.succeed(attempt.trial.position, outcome.prediction)
             unsaved.append((attempt, outcome.prediction))
     return unsaved
+
+
+def _replay(table: AttemptTable, outcomes: Outcomes, trial: Trial, attempt: TokenUsageAttempt) -> bool:
+    """Take in an attempt that was made before; returns whether it gave a prediction, which is then to be set."""
+    table.append(attempt, trial)
+    outcomes.values.pop(trial.position, None)
+    return attempt.status == "ok"
 
 
 _watched: list[Experiment] = []
@@ -227,27 +229,27 @@ def _prepare(
     prompt: Prompts,
     *,
     model: str | Sequence[str],
-    categories: object = None,
-    response_model: type | None = None,
-    parse: Callable[[str], Any] | None = None,
-    runs: int = 1,
-    requests_per_minute: float | Literal["auto"] | None = 60,
-    tokens_per_minute: float | None = None,
-    max_concurrent: int = 1000,
-    max_retries: int = 3,
-    retry: RetryPolicy | None = None,
-    reask_with_error: bool = False,
-    reasoning_effort: str | None = None,
-    timeout: float = 120.0,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    client: object = None,
-    limiter: RateLimiter | None = None,
-    journal: str | Path | None = None,
-    max_cost_usd: float | None = None,
-    grace_s: float = 5.0,
-    progress: bool | str = True,
-    **request: Any,
+    categories: object,
+    response_model: type | None,
+    parse: Callable[[str], Any] | None,
+    runs: int,
+    requests_per_minute: float | Literal["auto"] | None,
+    tokens_per_minute: float | None,
+    max_concurrent: int,
+    max_retries: int,
+    retry: RetryPolicy | None,
+    reask_with_error: bool,
+    reasoning_effort: str | None,
+    timeout: float,
+    base_url: str | None,
+    api_key: str | None,
+    client: object,
+    limiter: RateLimiter | None,
+    journal: str | Path | None,
+    max_cost_usd: float | None,
+    grace_s: float,
+    progress: bool | str,
+    request: dict[str, Any],
 ) -> tuple[Setup, Callable[[], Journal] | None]:
     """Check everything, before anything is sent; tells also how to open the journal."""
     if isinstance(max_concurrent, bool) or not isinstance(max_concurrent, int) or max_concurrent < 1:
@@ -319,9 +321,16 @@ def _prepare(
     return setup, opener
 
 
-def _experiment(units: object, prompt: Prompts, **settings: Any) -> Experiment:
-    setup, open_journal = _prepare(units, prompt, **settings)
+def _experiment(units: object, prompt: Prompts, settings: dict[str, Any]) -> Experiment:
+    setup, open_journal = _prepare(units, prompt, **_with_defaults(settings))
     return Experiment(setup, open_journal=open_journal)
+
+
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of `run_experiment`, complete: its signature is the only place of the defaults."""
+    bound = inspect.signature(run_experiment).bind(None, None, **settings)
+    bound.apply_defaults()
+    return {name: value for name, value in bound.arguments.items() if name not in ("units", "prompt", "on_stop")}
 
 
 def _journal_of(
@@ -483,12 +492,10 @@ async def run_experiment(
     Exception
         What your own `prompt` or `parse` raises; the answers so far are in ``llmlab.last_results()``.
     """
-    arguments = {
-        name: value for name, value in locals().items() if name not in ("units", "prompt", "on_stop", "request")
-    }
+    settings = {name: value for name, value in locals().items() if name not in ("units", "prompt", "request")} | request
     if on_stop not in ("return", "raise"):
         raise InputError(f'on_stop must be "return" or "raise", not {on_stop!r}.')
-    results = await _run_in_foreground(_experiment(units, prompt, **arguments, **request))
+    results = await _run_in_foreground(_experiment(units, prompt, settings))
     if on_stop == "raise" and results.stopped:
         raise ExperimentStopped(results.stopped, results)
     return results
@@ -552,7 +559,7 @@ def start_experiment(units: object, prompt: Prompts, **settings: Any) -> Experim
         raise InputError(
             "start_experiment needs a running event loop, as in a notebook; in a script use run_experiment_sync."
         ) from None
-    experiment = _experiment(units, prompt, **settings)
+    experiment = _experiment(units, prompt, settings)
     experiment._task = loop.create_task(experiment.run())
     return experiment
 
@@ -580,7 +587,7 @@ async def estimate(units: object, prompt: Prompts, *, pilot: int = 0, **settings
     """
     if isinstance(pilot, bool) or not isinstance(pilot, int) or pilot < 0:
         raise InputError(f"pilot must be a whole number of units, 0 or more, not {pilot!r}.")
-    setup, open_journal = _prepare(units, prompt, **settings)
+    setup, open_journal = _prepare(units, prompt, **_with_defaults(settings))
     found = None
     if pilot and len(setup.plan):
         keys = setup.plan.keys()
@@ -629,18 +636,13 @@ def load_results(path: str | Path) -> Results:
     if Path(path).is_dir():
         return _load_folder(path)
     stored = read_journal(path)
-    prompts = stored.keys["prompt"] if "prompt" in stored.keys else [None] * len(stored.keys)
-    keys = zip(stored.keys["unit_id"], stored.keys["model"], stored.keys["run"], prompts, strict=True)
-    trials = {trial.key: trial for trial in (Trial(at, *key) for at, key in enumerate(keys))}
+    trials = {trial.key: trial for trial in trials_of(stored.keys)}
     table, outcomes = AttemptTable(), Outcomes({}, {})
     for entry in stored.entries:
         trial = trials[entry.attempt.trial.key]
-        position = trial.position
-        table.append(entry.attempt, trial)
-        outcomes.values.pop(position, None)
-        if entry.attempt.status == "ok":
+        if _replay(table, outcomes, trial, entry.attempt):
             value = entry.attempt.content if entry.value is None else json.loads(entry.value)
-            outcomes.succeed(position, value)
+            outcomes.succeed(trial.position, value)
     return Results(keys=stored.keys, units=stored.units, table=table, outcomes=outcomes, description=stored.description)
 
 

@@ -24,16 +24,15 @@ import numpy as np
 import pandas as pd
 
 from llmlab.errors import JournalError
-from llmlab.records import ATTEMPT_STATUSES, TokenUsageAttempt, Trial, Usage
+from llmlab.records import ATTEMPT_STATUSES, TOKENS, TokenUsageAttempt, Trial, Usage, notes_as_text, notes_from_text
 
 FORMAT = 1
 BATCH = 1000
-_TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
 _PLAIN = (
     "attempt", "status", "error_type", "error", "started_at", "queue_s", "wait_s", "latency_s", "retry_in_s",
     "throttled", "cost_usd", "finish_reason", "model_returned", "request_id", "http_status", "content",
 )  # fmt: skip
-_COLUMNS = ("unit", "model", "prompt", "run", *_PLAIN, *_TOKENS, "notes", "value")
+_COLUMNS = ("unit", "model", "prompt", "run", *_PLAIN, *TOKENS, "notes", "value")
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE units (unit INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, row TEXT NOT NULL)",
@@ -471,8 +470,8 @@ def _row(unit: int, attempt: TokenUsageAttempt, value: object) -> tuple[Any, ...
         attempt.trial.prompt or "",
         attempt.trial.run,
         *(getattr(attempt, name) for name in _PLAIN),
-        *(getattr(usage, name) for name in _TOKENS),
-        "; ".join(attempt.notes) or None,
+        *(getattr(usage, name) for name in TOKENS),
+        notes_as_text(attempt.notes),
         _value(value) if attempt.status == "ok" else None,
     )
     return tuple(map(_storable, cells))
@@ -529,8 +528,8 @@ def _entries(connection: sqlite3.Connection) -> Iterator[Entry]:
         plain["throttled"] = bool(plain["throttled"])
         attempt = TokenUsageAttempt(
             trial=Trial(-1, ids[cell["unit"]], cell["model"], cell["run"], cell["prompt"] or None),
-            usage=Usage(**{name: cell[name] for name in _TOKENS}),
-            notes=tuple(cell["notes"].split("; ")) if cell["notes"] else (),
+            usage=Usage(**{name: cell[name] for name in TOKENS}),
+            notes=notes_from_text(cell["notes"]),
             **plain,
         )
         yield Entry(attempt, cell["value"])

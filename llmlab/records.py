@@ -13,6 +13,17 @@ from llmlab.errors import AttemptError
 
 STATUSES = ("ok", "failed", "not_run")
 ATTEMPT_STATUSES = ("ok", "parse_error", "call_error")
+TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
+
+
+def notes_as_text(notes: tuple[str, ...]) -> str | None:
+    """Notes as one cell; `None` if there are none."""
+    return "; ".join(notes) or None
+
+
+def notes_from_text(text: str | None) -> tuple[str, ...]:
+    """The notes behind `notes_as_text`."""
+    return tuple(text.split("; ")) if text else ()
 
 
 @dataclass(frozen=True, slots=True)

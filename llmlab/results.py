@@ -17,14 +17,15 @@ from llmlab.errors import AttemptError, InputError
 from llmlab.records import (
     ATTEMPT_STATUSES,
     STATUSES,
+    TOKENS,
     PredictionCategoryTokens,
     TokenUsageAttempt,
     Trial,
     Usage,
+    notes_as_text,
+    notes_from_text,
 )
 from llmlab.summary import html
-
-TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
 
 PREDICTION_COLUMNS: dict[str, tuple[str, str]] = {
     "unit_id": ("as given", "the unit's id"),
@@ -73,8 +74,6 @@ ATTEMPT_COLUMNS: dict[str, tuple[str, str]] = {
     "notes": ("str", "what was odd or repaired, separated by '; '"),
 }
 
-PROMPT_COLUMN = ("str", "the prompt's name; stands after model if several prompts were given")
-
 _FLOATS = ("started_at", "queue_s", "wait_s", "latency_s", "retry_in_s", "cost_usd")
 _INTS = ("http_status", *TOKENS)
 _TEXTS = ("error_type", "error", "finish_reason", "model_returned", "request_id", "content", "notes")
@@ -113,7 +112,7 @@ class AttemptTable:
             value = attempt.http_status if name == "http_status" else getattr(usage, name)
             column.append(_UNKNOWN if value is None else value)
         for name, texts in self.texts.items():
-            text = "; ".join(attempt.notes) or None if name == "notes" else getattr(attempt, name)
+            text = notes_as_text(attempt.notes) if name == "notes" else getattr(attempt, name)
             if text is not None and name in _SHARED:
                 text = self._shared.setdefault(text, text)
             texts.append(text)
@@ -159,7 +158,7 @@ class AttemptTable:
             request_id=text["request_id"],
             http_status=whole("http_status"),
             content=text["content"],
-            notes=tuple((text["notes"] or "").split("; ")) if text["notes"] else (),
+            notes=notes_from_text(text["notes"]),
         )
 
     def order(self) -> np.ndarray:
@@ -180,7 +179,7 @@ class AttemptTable:
             if name == "started_at":
                 columns[name] = _times(values)
             elif ATTEMPT_COLUMNS[name][0] == "Float64":
-                columns[name] = _nullable(values)
+                columns[name] = analysis.nullable(values)
             else:
                 columns[name] = values
         for name in _INTS:
@@ -205,12 +204,19 @@ class AttemptTable:
             known = ~np.isnan(values)
             total = np.bincount(position[known], values[known], minlength=trials).astype("float64")
             total[np.bincount(position[known], minlength=trials) == 0] = math.nan
-            sums[name] = _nullable(total)
+            sums[name] = analysis.nullable(total)
         last = np.full(trials, -1, "int64")
         order = self.order()
         last[position[order]] = order
         sums["last"] = last
         return sums
+
+
+def trials_of(keys: pd.DataFrame) -> Iterator[Trial]:
+    """The trials behind their key columns, by position."""
+    prompts = keys["prompt"] if "prompt" in keys else [None] * len(keys)
+    rows = zip(keys["unit_id"], keys["model"], keys["run"], prompts, strict=True)
+    return (Trial(position, *row) for position, row in enumerate(rows))
 
 
 def _named(codes: np.ndarray, names: tuple[str, ...]) -> Any:
@@ -220,11 +226,6 @@ def _named(codes: np.ndarray, names: tuple[str, ...]) -> Any:
 def _counts(values: np.ndarray) -> Any:
     unknown = values == _UNKNOWN
     return pd.arrays.IntegerArray(np.where(unknown, 0, values), unknown)
-
-
-def _nullable(values: np.ndarray) -> Any:
-    unknown = np.isnan(values)
-    return pd.arrays.FloatingArray(np.where(unknown, 0.0, values), unknown)
 
 
 def _times(seconds: np.ndarray) -> Any:
@@ -353,7 +354,10 @@ class Results:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """One row per unit × model × run in input order; `PREDICTION_COLUMNS`, fields, then the unit's own columns."""
+        """One row per unit × model × run in input order; `PREDICTION_COLUMNS`, fields, then the unit's own columns.
+
+        If several prompts were given, their names are the column `prompt` (str) after `model`, in both frames.
+        """
         if "predictions" not in self._frames:
             self._frames["predictions"] = self._predictions()
         return self._frames["predictions"].copy(deep=False)
@@ -373,14 +377,10 @@ class Results:
         rows: dict[int, list[int]] = {}
         for at in self._table.order():
             rows.setdefault(self._table.position[at], []).append(int(at))
-        prompts = self._keys["prompt"] if "prompt" in self._key else [None] * len(self._keys)
-        for position, (unit_id, model, prompt, run) in enumerate(
-            zip(self._keys["unit_id"], self._keys["model"], prompts, self._keys["run"], strict=True)
-        ):
-            trial = Trial(position, unit_id, model, run, prompt)
-            attempts = tuple(self._table.row(at, trial) for at in rows.get(position, ()))
-            failed = position in self._outcomes.errors
-            yield PredictionCategoryTokens(trial, self._outcomes.values.get(position), attempts, failed)
+        for trial in trials_of(self._keys):
+            attempts = tuple(self._table.row(at, trial) for at in rows.get(trial.position, ()))
+            failed = trial.position in self._outcomes.errors
+            yield PredictionCategoryTokens(trial, self._outcomes.values.get(trial.position), attempts, failed)
 
     def _predictions(self) -> pd.DataFrame:
         n = len(self._keys)

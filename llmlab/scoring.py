@@ -17,6 +17,7 @@ import pandas as pd
 
 from llmlab.analysis import arm_columns, bootstrap, consensus, label_index, unanimous, votes
 from llmlab.errors import InputError
+from llmlab.records import TOKENS
 
 NONE = "(none)"
 Gold = str | pd.Series | Mapping[Hashable, object]
@@ -184,8 +185,7 @@ def compare(
         One row per model (× prompt): `units`, `answers`, `failed`, `parse_errors` (attempts), with gold `accuracy`,
         `low`, `high` (bootstrap over units) and `difference`, `difference_low`, `difference_high` (paired over the
         units, to the first row); `cost_usd`, `cost_usd_per_1000_units`, `cost_usd_per_correct` (NA where any price is
-        unknown),
-        `total_tokens`, `mean_latency_s`, `median_latency_s`, `unanimous`.
+        unknown), `total_tokens`, `mean_latency_s`, `median_latency_s`, `unanimous`.
     """
     columns = arm_columns(predictions)
     frame = predictions if gold is None else predictions.assign(gold_=gold_of(predictions, gold))
@@ -205,8 +205,8 @@ def compare(
         correct, spent = None, 0.0
         if gold is not None:
             known = part[part["gold_"].notna()]
-            by_unit = _is_right(known).groupby(known["unit_id"], sort=False).mean()
-            correct = int(_is_right(known).sum())
+            right = _is_right(known)
+            by_unit, correct = right.groupby(known["unit_id"], sort=False).mean(), int(right.sum())
             spent = float(paid.loc[paid["unit_id"].isin(known["unit_id"]), "cost_usd"].sum())
             rng = np.random.default_rng(seed)
             low, high = bootstrap(by_unit.to_numpy(), lambda draws: draws.mean(axis=-1), level, rng)
@@ -288,7 +288,7 @@ def costs(predictions: pd.DataFrame, attempts: pd.DataFrame, by: str = "model") 
         frame = attempts.merge(labels, on=key, how="left", validate="many_to_one")
         frame["category"] = frame["category"].fillna(NONE).astype(str)
     frame = frame.assign(unknown_cost=frame["http_status"].eq(200).fillna(False) & frame["cost_usd"].isna())
-    names = ["prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost_usd"]
+    names = [*TOKENS, "cost_usd"]
     groups = frame.groupby(columns[by], sort=by == "attempt")
     table = groups[names].sum(min_count=1)
     table.insert(0, "attempts", groups.size())

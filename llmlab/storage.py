@@ -31,14 +31,13 @@ import numpy as np
 import pandas as pd
 
 from llmlab.errors import InputError
-from llmlab.records import TokenUsageAttempt, Trial, Usage
+from llmlab.records import TOKENS, TokenUsageAttempt, Trial, Usage, notes_from_text
 
 VERSION = 1
 META = "meta.json"
 FORMATS = ("parquet", "csv")
 _FRAMES = ("predictions", "attempts")
 _OURS = {META, *(f"{name}.{kind}" for name in _FRAMES for kind in FORMATS)}
-_TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
 _TAG = "$"
 # A Timestamp is a datetime, and a datetime is a date: the narrowest first.
 _TIMES: dict[str, Any] = {"timestamp": pd.Timestamp, "datetime": datetime.datetime, "date": datetime.date}
@@ -84,8 +83,8 @@ class Saved:
         rows = zip(*(_objects(self.attempts[name]) for name in names), strict=True)
         for trial, row in zip(self._trials(self.attempts), rows, strict=True):
             cell = dict(zip(names, row, strict=True))
-            usage = Usage(**{name: cell.pop(name) for name in _TOKENS})
-            notes = tuple((cell["notes"] or "").split("; ")) if cell["notes"] else ()
+            usage = Usage(**{name: cell.pop(name) for name in TOKENS})
+            notes = notes_from_text(cell["notes"])
             for name in self._key:
                 del cell[name]
             cell |= {"started_at": cell["started_at"].timestamp(), "notes": notes}

@@ -74,13 +74,13 @@ async def llmlab(url: str, units: int, in_flight: int, **settings: object) -> in
     """A whole experiment: limiter, retries, tokens, parse, records, frames; progress off."""
     import llmlab as ll
 
+    if "client" not in settings:
+        settings |= {"base_url": url, "api_key": "k" * 20}
     results = await ll.run_experiment(
         [f"the lamp {n} does not turn on" for n in range(units)],
         PROMPT + "{text}",
         model="m",
         categories=CATEGORIES,
-        base_url=url,
-        api_key="k" * 20,
         limiter=ll.RateLimiter(1e6, burst=1e6),
         max_concurrent=in_flight,
         progress=False,
@@ -100,19 +100,7 @@ async def llmlab_own_client(url: str, units: int, in_flight: int) -> int:
     import openai
 
     async with openai.AsyncOpenAI(base_url=url, api_key="k" * 20, http_client=openai.DefaultAioHttpClient()) as client:
-        import llmlab as ll
-
-        results = await ll.run_experiment(
-            [f"the lamp {n} does not turn on" for n in range(units)],
-            PROMPT + "{text}",
-            model="m",
-            categories=CATEGORIES,
-            client=client,
-            limiter=ll.RateLimiter(1e6, burst=1e6),
-            max_concurrent=in_flight,
-            progress=False,
-        )
-    return int((results.attempts["total_tokens"] > 0).sum())
+        return await llmlab(url, units, in_flight, client=client)
 
 
 async def _lag(samples: list[float]) -> None:
