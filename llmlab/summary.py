@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab import markup
+from llmlab.analysis import arm_columns
 from llmlab.markup import BLUE, CELL, GREEN, GREY, RED
 
 MOST_LABELS = 12
@@ -90,7 +91,7 @@ def agreement(results: Any) -> tuple[int, int] | None:
         return None
     labels = _few_labels(results, answered)[1]
     codes = _codes(answered["prediction"] if labels is None else labels)
-    pair = answered.groupby(["unit_id", "model"], sort=False, observed=True).ngroup().to_numpy()
+    pair = answered.groupby(["unit_id", *arm_columns(predictions)], sort=False, observed=True).ngroup().to_numpy()
     said = pd.Series(codes).groupby(pair).agg(["size", "min", "max"])
     said = said[said["size"] > 1]
     return (int((said["min"] == said["max"]).sum()), len(said)) if len(said) else None
@@ -105,11 +106,8 @@ def _codes(predictions: pd.Series) -> np.ndarray:
 
 
 def _head(results: Any, predictions: pd.DataFrame) -> str:
-    sizes = (
-        (len(results.units), "unit"),
-        (predictions["run"].nunique(), "run"),
-        (predictions["model"].nunique(), "model"),
-    )
+    sizes = [(len(results.units), "unit"), (predictions["run"].nunique(), "run")]
+    sizes += [(predictions[name].nunique(), name) for name in arm_columns(predictions)]
     product = " × ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in sizes)
     size = f"<b>{len(predictions):,}</b> trials: {product}"
     endpoint = str(results.description.get("endpoint", ""))

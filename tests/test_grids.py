@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
+from llmlab.summary import agreement
 
 UNITS = pd.DataFrame({"unit_id": ["a", "b"], "text": ["the parcel is late", "the app crashes"]})
 PROMPTS = {
@@ -66,6 +67,22 @@ async def test_the_journal_knows_prompts(provider, tmp_path):
     again = await ask(provider, journal=path, runs=4)
     assert provider.counts().requests == 24 + 8
     assert again.predictions["status"].eq("ok").all()
+
+
+async def test_the_summary_compares_runs_of_one_prompt_with_each_other(provider):
+    prompts = {"one": "First. {text}", "other": "Second. {text}"}
+    results = await ll.run_experiment(
+        UNITS,
+        prompts,
+        model="m",
+        runs=2,
+        client=provider,
+        parse=lambda text: "same",
+        requests_per_minute=None,
+        progress=False,
+    )
+    assert agreement(results) == (4, 4)
+    assert "2 units × 2 runs × 1 model × 2 prompts" in results._repr_html_()
 
 
 async def test_outcomes_name_the_prompt(provider):
