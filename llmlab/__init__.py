@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from llmlab import charts, errors
+from llmlab import errors
+from llmlab.display import charts
+from llmlab.engine import RetryPolicy
 from llmlab.errors import ExperimentStopped, InputError, JournalError, LlmlabError
 from llmlab.experiment import (
     Experiment,
@@ -16,7 +18,6 @@ from llmlab.experiment import (
 from llmlab.limits import Grant, RateLimiter, RateLimiterRegistry
 from llmlab.records import PredictionCategoryTokens, TokenUsageAttempt
 from llmlab.results import Results
-from llmlab.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from llmlab import simulate

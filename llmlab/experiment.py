@@ -21,19 +21,25 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from llmlab import storage
 from llmlab.client import checked_request, resolve
-from llmlab.engine import Run, Setup
+from llmlab.engine import Estimate, PriceList, RetryPolicy, Run, Setup, forecast
 from llmlab.errors import ExperimentStopped, InputError, ParseError
-from llmlab.forecast import Estimate, forecast
-from llmlab.journal import Journal, digest, read_journal
 from llmlab.limits import RateLimiter, RateLimiterRegistry
 from llmlab.parsing import make_parser
-from llmlab.pricing import PriceList
+from llmlab.prompts import Messages, Prompts
 from llmlab.records import TokenUsageAttempt, Trial
-from llmlab.results import PREDICTION_COLUMNS, AttemptTable, Outcomes, Results, trials_of
-from llmlab.retry import RetryPolicy
-from llmlab.units import Messages, Prompts, read_units
+from llmlab.results import (
+    PREDICTION_COLUMNS,
+    AttemptTable,
+    Journal,
+    Outcomes,
+    Results,
+    digest,
+    load_folder,
+    read_journal,
+    trials_of,
+)
+from llmlab.units import read_units
 
 _last: Results | None = None
 
@@ -647,7 +653,7 @@ def load_results(path: str | Path) -> Results:
 
 
 def _load_folder(folder: str | Path) -> Results:
-    saved = storage.load(folder)
+    saved = load_folder(folder)
     table = AttemptTable()
     for record in saved.records():
         table.append(record)

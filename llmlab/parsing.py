@@ -23,7 +23,7 @@ from llmlab.errors import (
     TruncatedError,
     ValidationError,
 )
-from llmlab.reading import BLANK, ZERO_WIDTH, dumped, read_json, short
+from llmlab.json_text import BLANK, ZERO_WIDTH, dumped, read_json, short
 
 _CUT = {"length", "max_tokens", "max_output_tokens", "model_length", "error", "insufficient_system_resource"}
 _FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"}

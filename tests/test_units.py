@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from llmlab.errors import EmptyInputError, InputError
+from llmlab.prompts import Messages
 from llmlab.records import Trial
-from llmlab.results import PREDICTION_COLUMNS
-from llmlab.units import Messages, read_units
+from llmlab.results.results import PREDICTION_COLUMNS
+from llmlab.units import read_units
 
 FRAME = pd.DataFrame({"text": ["first", "second", "third"], "gold": [1, 2, 3]})
 

@@ -1,0 +1,295 @@
+"""How right the predictions are, and which model is worth its money. Frames in, frames out.
+
+References
+----------
+Wilson, E. B. (1927), "Probable inference, the law of succession, and statistical inference", JASA 22.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llmlab.analysis.agreement import arm_columns, bootstrap, consensus, label_index, unanimous, votes
+from llmlab.errors import InputError
+from llmlab.records import TOKENS
+
+NONE = "(none)"
+Gold = str | pd.Series | Mapping[Hashable, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How right the predictions are.
+
+    Attributes
+    ----------
+    summary : DataFrame
+        Per model (× prompt) and `of` (each run, "all runs", "consensus"): `n`, `answered`, `accuracy` (unanswered is
+        wrong), `low`, `high` (Wilson for one run and the consensus, bootstrap over units for all runs),
+        `accuracy_answered`, `macro_f1`.
+    per_category : DataFrame
+        Per model and category over all runs: `precision`, `recall`, `f1`, `support`.
+    confusion : DataFrame
+        Counts: index (model, gold), columns the predicted label, and "(none)" for the unanswered.
+    without_gold : int
+        Units that have no gold label; they are left out.
+    """
+
+    summary: pd.DataFrame
+    per_category: pd.DataFrame
+    confusion: pd.DataFrame
+    without_gold: int
+
+    def __repr__(self) -> str:
+        left_out = f"\n({self.without_gold} units without gold left out)" if self.without_gold else ""
+        return self.summary.round(3).to_string(index=False) + left_out
+
+    def _repr_html_(self) -> str:
+        left_out = f"<p>{self.without_gold} units without gold left out</p>" if self.without_gold else ""
+        return self.summary.round(3).to_html(index=False, border=0) + left_out
+
+
+def gold_of(predictions: pd.DataFrame, gold: Gold) -> pd.Series:
+    """The gold label of each row, aligned by unit id, never by position."""
+    if isinstance(gold, str):
+        if gold not in predictions.columns:
+            raise InputError(f"gold={gold!r} is no column of predictions: {', '.join(predictions.columns)}.")
+        return predictions[gold].astype(object)
+    if isinstance(gold, pd.Series) and not gold.index.is_unique:
+        raise InputError("gold has several labels for one unit id: its index must be unique.")
+    if not isinstance(gold, (pd.Series, Mapping)):
+        raise InputError(
+            f"gold must be a column's name, a Series indexed by unit_id, or a mapping, not {type(gold).__name__}."
+        )
+    labels = gold if isinstance(gold, pd.Series) else pd.Series(dict(gold), dtype=object)
+    found = labels.astype(object).reindex(predictions["unit_id"]).set_axis(predictions.index)
+    if len(found) and found.isna().all():
+        raise InputError("gold knows none of the unit ids: is it indexed by unit_id?")
+    return found
+
+
+def score(predictions: pd.DataFrame, gold: Gold, *, level: float = 0.95, seed: int = 0) -> Score:
+    """Compare predictions with gold labels.
+
+    Parameters
+    ----------
+    gold : str, Series or mapping
+        A unit's column, or labels by unit id.
+    """
+    labels = label_index(predictions["prediction"])
+    truth = gold_of(predictions, gold)
+    if isinstance(predictions["prediction"].dtype, pd.CategoricalDtype):
+        unknown = set(truth.dropna().unique()) - set(labels)
+        if unknown:
+            raise InputError(f"gold has labels that are no category: {', '.join(sorted(map(str, unknown)))}.")
+    labels = labels.append(pd.Index([one for one in truth.dropna().unique() if one not in set(labels)], dtype=object))
+    frame = predictions.assign(gold_=truth)
+    without = frame.loc[truth.isna(), "unit_id"].nunique()
+    frame = frame[truth.notna()]
+    columns = arm_columns(predictions)
+    rows, categories, confusions = [], [], {}
+    agreed = consensus(frame)
+    agreed["gold_"] = agreed["unit_id"].map(frame.drop_duplicates("unit_id").set_index("unit_id")["gold_"])
+    for name, part in frame.groupby(columns, sort=False, observed=True):
+        arm = dict(zip(columns, name, strict=True))
+        for run, one in part.groupby("run"):
+            rows.append(arm | {"of": f"run {run}"} | _measured(one, labels, level))
+        rng = np.random.default_rng(seed)
+        right = _is_right(part)
+        # A unit's share of right answers, so that its runs stay together in a draw.
+        weights = pd.DataFrame({"right": right, "asked": 1}).groupby(part["unit_id"], sort=False).sum().to_numpy(float)
+        low, high = bootstrap(
+            weights, lambda draws: draws[..., 0].sum(axis=-1) / draws[..., 1].sum(axis=-1), level, rng
+        )
+        rows.append(arm | {"of": "all runs"} | _measured(part, labels, level) | {"low": low, "high": high})
+        mine = agreed[(agreed[columns] == list(name)).all(axis=1)]
+        mine = mine.assign(status=np.where(mine["prediction"].notna(), "ok", "failed"))
+        rows.append(arm | {"of": "consensus"} | _measured(mine, labels, level))
+        matrix = _confusion(part, labels)
+        confusions[" · ".join(map(str, name))] = matrix
+        for label, values in zip(labels, _by_category(matrix, labels), strict=True):
+            categories.append(
+                arm | {"category": label} | dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
+            )
+    measures = ["n", "answered", "accuracy", "low", "high", "accuracy_answered", "macro_f1"]
+    return Score(
+        pd.DataFrame(rows, columns=[*columns, "of", *measures]),
+        pd.DataFrame(categories, columns=[*columns, "category", "precision", "recall", "f1", "support"]),
+        pd.concat(confusions, names=["model", "gold"]) if confusions else pd.DataFrame(columns=[*labels, NONE]),
+        int(without),
+    )
+
+
+def _is_right(rows: pd.DataFrame) -> pd.Series:
+    return (rows["prediction"].astype(object) == rows["gold_"]) & (rows["status"] == "ok")
+
+
+def _measured(rows: pd.DataFrame, labels: pd.Index, level: float) -> dict[str, Any]:
+    right, answered = _is_right(rows), rows["status"] == "ok"
+    low, high = wilson(float(right.sum()), len(rows), level)
+    matrix = _confusion(rows, labels)
+    # As in scikit-learn: over the labels that occur in gold or were predicted.
+    occurs = matrix[labels].sum().to_numpy() + matrix.sum(axis=1).to_numpy() > 0
+    f1 = [one[2] for one, there in zip(_by_category(matrix, labels), occurs, strict=True) if there]
+    return {
+        "n": len(rows),
+        "answered": int(answered.sum()),
+        "accuracy": float(right.mean()) if len(rows) else math.nan,
+        "low": low,
+        "high": high,
+        "accuracy_answered": float(right[answered].mean()) if answered.any() else math.nan,
+        "macro_f1": float(np.mean(f1)) if f1 else math.nan,
+    }
+
+
+def _confusion(rows: pd.DataFrame, labels: pd.Index) -> pd.DataFrame:
+    said = rows["prediction"].astype(object).where(rows["status"] == "ok").fillna(NONE)
+    table = pd.crosstab(rows["gold_"].rename("gold"), said.rename("predicted"))
+    return table.reindex(index=labels, columns=[*labels, NONE], fill_value=0).rename_axis(
+        index="gold", columns="predicted"
+    )
+
+
+def _by_category(matrix: pd.DataFrame, labels: pd.Index) -> Iterator[tuple[float, float, float, int]]:
+    """(precision, recall, f1, support) of each label; over no cases precision is 0, as scikit-learn has it."""
+    counts = matrix.to_numpy()
+    for at in range(len(labels)):
+        hit, said, support = counts[at, at], counts[:, at].sum(), counts[at].sum()
+        yield (
+            hit / said if said else 0.0,
+            hit / support if support else 0.0,
+            2 * hit / (said + support) if said + support else 0.0,
+            int(support),
+        )
+
+
+def compare(
+    predictions: pd.DataFrame,
+    attempts: pd.DataFrame,
+    gold: Gold | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Models side by side.
+
+    Returns
+    -------
+    DataFrame
+        One row per model (× prompt): `units`, `answers`, `failed`, `parse_errors` (attempts), with gold `accuracy`,
+        `low`, `high` (bootstrap over units) and `difference`, `difference_low`, `difference_high` (paired over the
+        units, to the first row); `cost_usd`, `cost_usd_per_1000_units`, `cost_usd_per_correct` (NA where any price is
+        unknown), `total_tokens`, `mean_latency_s`, `median_latency_s`, `unanimous`.
+    """
+    columns = arm_columns(predictions)
+    frame = predictions if gold is None else predictions.assign(gold_=gold_of(predictions, gold))
+    unanimity = [unanimous(arm.counts) for arm in votes(predictions)]
+    rows, first = [], None
+    for (name, part), share in zip(frame.groupby(columns, sort=False, observed=True), unanimity, strict=True):
+        mine = attempts[(attempts[columns] == list(name)).all(axis=1)]
+        units = part["unit_id"].nunique()
+        paid = mine[mine["total_tokens"].notna()]
+        cost = float(paid["cost_usd"].sum()) if len(paid) and paid["cost_usd"].notna().all() else None
+        row: dict[str, Any] = dict(zip(columns, name, strict=True)) | {
+            "units": units,
+            "answers": int((part["status"] == "ok").sum()),
+            "failed": int((part["status"] == "failed").sum()),
+            "parse_errors": int((mine["status"] == "parse_error").sum()),
+        }
+        correct, spent = None, 0.0
+        if gold is not None:
+            known = part[part["gold_"].notna()]
+            right = _is_right(known)
+            by_unit, correct = right.groupby(known["unit_id"], sort=False).mean(), int(right.sum())
+            spent = float(paid.loc[paid["unit_id"].isin(known["unit_id"]), "cost_usd"].sum())
+            rng = np.random.default_rng(seed)
+            low, high = bootstrap(by_unit.to_numpy(), lambda draws: draws.mean(axis=-1), level, rng)
+            row |= {"accuracy": float(by_unit.mean()), "low": low, "high": high}
+            if first is None:
+                first = by_unit
+                row |= {"difference": None, "difference_low": None, "difference_high": None}
+            else:
+                paired = (by_unit - first.reindex(by_unit.index)).dropna().to_numpy()
+                low, high = bootstrap(paired, lambda draws: draws.mean(axis=-1), level, np.random.default_rng(seed))
+                row |= {"difference": float(paired.mean()), "difference_low": low, "difference_high": high}
+        rows.append(
+            row
+            | {
+                "cost_usd": cost,
+                "cost_usd_per_1000_units": None if cost is None else 1000 * cost / units,
+                "cost_usd_per_correct": spent / correct if cost is not None and correct else None,
+                "total_tokens": mine["total_tokens"].sum(min_count=1),
+                "mean_latency_s": float(mine["latency_s"].mean()),
+                "median_latency_s": float(mine["latency_s"].median()),
+                "unanimous": share,
+            }
+        )
+    table = pd.DataFrame(rows)
+    if "total_tokens" in table:
+        table["total_tokens"] = table["total_tokens"].astype("Int64")
+    for name in (
+        "cost_usd",
+        "cost_usd_per_1000_units",
+        "cost_usd_per_correct",
+        "difference",
+        "difference_low",
+        "difference_high",
+    ):
+        if name in table:
+            table[name] = table[name].astype("Float64")
+    return table
+
+
+def wilson(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share: `right` of `n`."""
+    from statistics import NormalDist
+
+    if not n:
+        return math.nan, math.nan
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, spread = right / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def costs(predictions: pd.DataFrame, attempts: pd.DataFrame, by: str = "model") -> pd.DataFrame:
+    """What was used and spent, in total.
+
+    Parameters
+    ----------
+    by : {"model", "prompt", "category", "outcome", "attempt"}
+        "category" is the label the trial ended with, "outcome" the attempt's status: what `parse_error` and
+        `call_error` cost is what failures cost; "attempt" is its number: from 2 on it is what repeating costs.
+
+    Returns
+    -------
+    DataFrame
+        One row per group: `attempts`, the token columns and `cost_usd` summed over what is known (NA if nothing is),
+        and `unknown_cost`: answered attempts whose price is unknown, which are in no sum.
+    """
+    columns = {"model": "model", "prompt": "prompt", "category": "category", "outcome": "status", "attempt": "attempt"}
+    frame = attempts
+    if by not in columns or (by == "prompt" and "prompt" not in arm_columns(predictions)):
+        raise InputError(
+            f"by={by!r}: choose one of model, category, outcome, attempt (or prompt, if there are several)."
+        )
+    if by == "category":
+        key = ["unit_id", *arm_columns(predictions), "run"]
+        labels = predictions[key].assign(
+            category=predictions["prediction"].astype(object).where(predictions["status"] == "ok")
+        )
+        frame = attempts.merge(labels, on=key, how="left", validate="many_to_one")
+        frame["category"] = frame["category"].fillna(NONE).astype(str)
+    frame = frame.assign(unknown_cost=frame["http_status"].eq(200).fillna(False) & frame["cost_usd"].isna())
+    names = [*TOKENS, "cost_usd"]
+    groups = frame.groupby(columns[by], sort=by == "attempt")
+    table = groups[names].sum(min_count=1)
+    table.insert(0, "attempts", groups.size())
+    return table.assign(unknown_cost=groups["unknown_cost"].sum().astype("int64")).rename_axis(by).reset_index()

@@ -1,0 +1,6 @@
+"""`python -m llmlab.simulate`: a simulated provider in the foreground."""
+
+from llmlab.simulate.server import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Where a request goes and with which key; what of the user's reaches the wire, and what llmlab keeps to itself."""
+
+import asyncio
+import json
+import threading
+
+import openai
+import pytest
+from aiohttp import web
+
+import llmlab as ll
+from llmlab.client.chat import OPENAI_URL, OPENROUTER_URL, ChatClient, Endpoint, checked_request, encode, resolve
+from llmlab.errors import InputError
+
+KEY = "sk-test-5ecre7-5ecre7"
+OTHER = "sk-or-v1-0ther-0ther"
+SERVER = "http://10.0.0.5:8000/v1"
+
+
+def found(**given):
+    endpoint = resolve(**given)
+    return endpoint.base_url, endpoint.api_key
+
+
+# endpoint and key
+
+
+@pytest.mark.parametrize(
+    ("environment", "given", "expected"),
+    [
+        ({"OPENROUTER_API_KEY": OTHER}, {}, (OPENROUTER_URL, OTHER)),
+        ({"OPENAI_API_KEY": KEY}, {}, (OPENAI_URL, KEY)),
+        ({"OPENROUTER_API_KEY": OTHER, "OPENAI_API_KEY": KEY}, {}, (OPENROUTER_URL, OTHER)),
+        ({"OPENROUTER_API_KEY": " \n", "OPENAI_API_KEY": f" {KEY}\n"}, {}, (OPENAI_URL, KEY)),
+        ({"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": SERVER}, {}, (SERVER, KEY)),
+        ({"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": SERVER}, {"base_url": SERVER}, (SERVER, KEY)),
+        ({"OPENROUTER_API_KEY": OTHER, "OPENAI_API_KEY": KEY}, {"base_url": OPENAI_URL}, (OPENAI_URL, KEY)),
+        ({"OPENROUTER_API_KEY": OTHER, "OPENAI_API_KEY": KEY}, {"base_url": OPENROUTER_URL}, (OPENROUTER_URL, OTHER)),
+        ({}, {"api_key": KEY}, (OPENAI_URL, KEY)),
+        ({"OPENROUTER_API_KEY": OTHER}, {"api_key": KEY}, (OPENAI_URL, KEY)),
+        ({}, {"api_key": OTHER}, (OPENROUTER_URL, OTHER)),
+        ({"OPENAI_API_KEY": KEY}, {"base_url": SERVER, "api_key": "none"}, (SERVER, "none")),
+        ({}, {"base_url": f"{SERVER}/chat/completions/", "api_key": " k "}, (SERVER, "k")),
+        ({}, {"base_url": f" {SERVER}/ ", "api_key": "k"}, (SERVER, "k")),
+    ],
+)
+def test_the_endpoint_follows_from_arguments_and_environment(monkeypatch, environment, given, expected):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert found(**given) == expected
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [SERVER, "https://api.openai.com.evil.example/v1", "https://evil.example/api.openai.com", OPENROUTER_URL],
+)
+def test_a_key_of_the_environment_is_never_sent_to_another_host(monkeypatch, base_url):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(InputError, match="OPENAI_API_KEY belongs to another host and is not sent there") as caught:
+        resolve(base_url)
+    assert KEY not in str(caught.value)
+
+
+def test_the_key_of_an_endpoint_of_ones_own_is_not_sent_to_openai(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", SERVER)
+    with pytest.raises(InputError, match="belongs to another host"):
+        resolve(OPENAI_URL)
+
+
+def test_without_a_key_the_error_names_the_variables_and_the_ways_out():
+    with pytest.raises(InputError, match="OPENROUTER_API_KEY and OPENAI_API_KEY are not set") as caught:
+        resolve()
+    assert "api_key=" in str(caught.value)
+    assert "simulate.client()" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-5ecre7\nX-Evil: 1", "sk-5ecre7\rx", "sk-5ecre7\x00", "sk 5ecre7", "sk-5ecre7é", ""]
+)
+def test_a_key_that_cannot_be_a_header_is_refused_and_shown_nowhere(monkeypatch, key):
+    if "\x00" not in key:  # no environment takes that
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    for given in ({"api_key": key}, {}):
+        with pytest.raises(InputError) as caught:
+            resolve(**given)
+        assert "5ecre7" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "",
+        "api.openai.com/v1",
+        "ftp://host/v1",
+        "https://",
+        "http://host:0/v1",
+        "http://host:99999/v1",
+        "http://[::1/v1",
+    ],
+)
+def test_a_base_url_that_cannot_be_called_is_refused(base_url):
+    with pytest.raises(InputError, match="base_url"):
+        resolve(base_url, KEY)
+
+
+def test_a_client_brings_its_own_address_and_key(provider):
+    simulated = provider()
+    endpoint = resolve(client=simulated)
+    assert endpoint == Endpoint(simulated.base_url, "simulated", None, simulated=True)
+    own = openai.AsyncOpenAI(base_url=SERVER, api_key=KEY)
+    assert resolve(client=own) == Endpoint(SERVER, KEY, own)
+    assert KEY not in repr(resolve(client=own))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"client": object()}, "client= takes an openai.AsyncOpenAI or llmlab.simulate.client"),
+        ({"client": "openai"}, "not str"),
+        ({"client": openai.OpenAI(base_url=SERVER, api_key=KEY)}, "needs the asynchronous client"),
+        ({"client": ll.simulate, "api_key": KEY}, "not both"),
+    ],
+)
+def test_a_client_that_cannot_work_is_refused(given, said):
+    with pytest.raises(InputError, match=said) as caught:
+        resolve(**given)
+    assert KEY not in str(caught.value)
+
+
+# further parameters
+
+
+def test_extra_body_is_folded_in_and_none_is_left_out():
+    request = {
+        "temperature": 0.2,
+        "seed": None,
+        "reasoning_effort": None,
+        "extra_body": {"provider": {"sort": "price"}},
+    }
+    assert checked_request(request) == {"temperature": 0.2, "provider": {"sort": "price"}}
+    assert "extra_body" in request
+
+
+@pytest.mark.parametrize("name", ["stream", "stream_options", "messages", "model"])
+def test_what_llmlab_decides_cannot_be_passed_on(name):
+    with pytest.raises(InputError, match=name):
+        checked_request({name: True})
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), b"bytes"])
+def test_parameters_that_are_no_json_are_refused(value):
+    with pytest.raises(InputError, match="cannot be sent as JSON"):
+        checked_request({"temperature": value})
+    with pytest.raises(InputError, match="cannot be sent as JSON"):
+        checked_request({"extra_body": {"x": value}})
+
+
+def test_lone_surrogates_are_replaced_and_the_rest_stays():
+    body = {"messages": [{"content": "é 😀 \ud83d x"}]}
+    assert json.loads(encode(body)) == {"messages": [{"content": "é 😀 \ufffd x"}]}
+
+
+# the wire
+
+
+@pytest.fixture
+def recorder():
+    """A server that answers well and keeps each request: (headers, query, body)."""
+    seen, loop, ready = [], asyncio.new_event_loop(), threading.Event()
+    state = {}
+
+    async def answer(request):
+        seen.append((request.headers, dict(request.query), json.loads(await request.read())))
+        message = {"role": "assistant", "content": "fine"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+        return web.json_response(
+            {"model": "m", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+        )
+
+    async def serve():
+        runner = web.AppRunner(application := web.Application(client_max_size=2**26))
+        application.router.add_post("/v1/chat/completions", answer)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        state["url"] = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        state["stop"] = asyncio.Event()
+        ready.set()
+        await state["stop"].wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    ready.wait(10)
+    seen_at = type("Recorder", (), {"seen": seen, "url": state["url"]})
+    yield seen_at
+    loop.call_soon_threadsafe(state["stop"].set)
+    thread.join(10)
+    loop.close()
+
+
+@pytest.fixture(params=[False, True], ids=["url", "client"])
+async def where(recorder, request):
+    """The recorder by its address, and as a client of the user's own."""
+    if not request.param:
+        yield {"base_url": recorder.url, "api_key": KEY}
+        return
+    async with openai.AsyncOpenAI(base_url=recorder.url, api_key=KEY, default_headers={"X-Own": "1"}) as own:
+        yield {"client": own}
+        assert not own.is_closed()
+
+
+async def asked(recorder, **settings):
+    results = await ll.run_experiment(["hello"], "Say: {text}", model="m/x", progress=False, **settings)
+    assert results.attempts[["status", "content"]].values.tolist() == [["ok", "fine"]]
+    assert len(recorder.seen) == 1
+    return recorder.seen.pop()
+
+
+async def test_everything_the_user_passes_reaches_the_wire(recorder, where):
+    headers, query, body = await asked(
+        recorder, **where, reasoning_effort="low", temperature=0.5, seed=7, max_tokens=9, stop=["x"],
+        extra_body={"provider": {"order": ["a"]}, "usage": {"include": True}}, extra_headers={"X-Title": "study"},
+        extra_query={"api-version": "2026-01-01"},
+    )  # fmt: skip
+    assert body == {
+        "model": "m/x", "messages": [{"role": "user", "content": "Say: hello"}], "reasoning_effort": "low",
+        "temperature": 0.5, "seed": 7, "max_tokens": 9, "stop": ["x"], "provider": {"order": ["a"]},
+        "usage": {"include": True},
+    }  # fmt: skip
+    assert query == {"api-version": "2026-01-01"}
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["X-Title"] == "study"
+    assert headers["x-stainless-retry-count"] == "0"
+    assert headers["Content-Type"] == "application/json"
+    assert headers.get("X-Own") == ("1" if "client" in where else None)
+
+
+async def test_nothing_is_sent_that_nobody_asked_for(recorder, monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-5ecre7")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-5ecre7")
+    headers, query, body = await asked(recorder, base_url=recorder.url, api_key=KEY)
+    assert body == {"model": "m/x", "messages": [{"role": "user", "content": "Say: hello"}]}
+    assert query == {}
+    assert "5ecre7" not in str(dict(headers)).replace(KEY, "")
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_texts_arrive_as_they_are(recorder, where):
+    texts = ['é 😀 日本語 \u2028 \x00 \\ "quoted" {x}', "{text}", "x" * 5_000_000]
+    results = await ll.run_experiment(texts, "{text}", model="m", progress=False, requests_per_minute=None, **where)
+    assert results.predictions["status"].tolist() == ["ok"] * 3
+    assert results.predictions["text"].tolist() == texts
+    assert sorted(body["messages"][0]["content"] for _, _, body in recorder.seen) == sorted(texts)
+
+
+async def test_half_a_surrogate_pair_is_replaced_on_the_wire_and_kept_in_the_frame(recorder):
+    sent = {"base_url": recorder.url, "api_key": KEY}
+    results = await ll.run_experiment(["half \ud83d pair"], "{text}", model="m", progress=False, **sent)
+    assert recorder.seen[0][2]["messages"][0]["content"] == "half \ufffd pair"
+    assert results.predictions[["text", "prediction"]].values.tolist() == [["half \ud83d pair", "fine"]]
+
+
+async def test_a_client_of_the_users_is_reused_and_stays_open(provider):
+    simulated = provider()
+    async with openai.AsyncOpenAI(base_url=simulated.base_url, api_key="own", max_retries=5) as own:
+        for _ in range(2):
+            results = await ll.run_experiment(["a", "b"], "{text}", model="m", client=own, progress=False,
+                                              requests_per_minute=None)  # fmt: skip
+            assert results.predictions["status"].tolist() == ["ok", "ok"]
+        failed = await ll.run_experiment(["a"], "{text}", model="fault/s500-json", client=own, progress=False,
+                                         max_retries=2, requests_per_minute=None)  # fmt: skip
+    assert len(failed.attempts) == 2
+    assert simulated.counts().requests == 6
+
+
+async def test_the_key_is_in_no_reply_and_no_repr(provider):
+    simulated = provider()
+    client = ChatClient(Endpoint(simulated.base_url, KEY), timeout_s=5, connections=1)
+    reply = await client.send({"model": "fault/s401-echo", "messages": [{"role": "user", "content": "x"}]})
+    await client.close()
+    assert reply.http_status == 401
+    assert KEY not in repr(reply)
+    assert KEY not in repr(Endpoint(simulated.base_url, KEY))

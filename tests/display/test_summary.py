@@ -1,0 +1,244 @@
+"""The summary says what happened and what to do, escapes every text, and is quick for large results."""
+
+from __future__ import annotations
+
+import re
+import time
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmlab import errors
+from llmlab.display import summary
+from llmlab.records import TokenUsageAttempt, Trial, Usage
+from llmlab.results.results import AttemptTable, Outcomes, Results
+
+VOID = {"path", "polyline", "br"}
+
+
+class Balanced(HTMLParser):
+    """Raises if a tag is not closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def shown(results: Results) -> str:
+    """The summary, after checking what holds for every one."""
+    page = results._repr_html_()
+    parser = Balanced()
+    parser.feed(page)
+    assert not parser.open
+    for thing in ("<script", "<style", "http-equiv", "src=", "background-color:#fff", "background:white"):
+        assert thing not in page
+    return page
+
+
+def words(page: str) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", page).split())
+
+
+def make(
+    answers, *, runs=1, models=("m",), units=None, stopped=None, price_usd=1e-3, again=None, **description
+) -> Results:
+    """Results of one attempt per trial; an answer that is an exception failed, `...` was not run."""
+    count = len(answers) // (runs * len(models)) if units is None else units
+    ids = [f"u{at}" for at in range(count)]
+    keys = pd.DataFrame(
+        [(at, unit, model, run) for at, unit in enumerate(ids) for model in models for run in range(1, runs + 1)],
+        columns=["unit", "unit_id", "model", "run"],
+    ).astype({"unit": "int64", "run": "int64", "unit_id": "str", "model": "str"})
+    table, outcomes = AttemptTable(), Outcomes({}, {})
+    for at, (answer, key) in enumerate(zip(answers, keys.itertuples(), strict=True)):
+        if answer is ...:
+            continue
+        trial, bad = Trial(at, key.unit_id, key.model, key.run), isinstance(answer, Exception)
+        table.append(
+            TokenUsageAttempt(
+                trial=trial,
+                attempt=1,
+                status="call_error" if bad else "ok",
+                started_at=1e9 + at,
+                queue_s=0.0,
+                wait_s=2.0,
+                error_type=type(answer).__name__ if bad else None,
+                error=str(answer) if bad else None,
+                latency_s=0.5,
+                retry_in_s=None,
+                throttled=True,
+                usage=Usage() if bad else Usage(1000, 10, 4, None, 1010),
+                cost_usd=None if bad else price_usd,
+                finish_reason="stop",
+                model_returned=key.model,
+                request_id=None,
+                http_status=429 if isinstance(answer, errors.RateLimitError) else None if bad else 200,
+                content="x",
+            )
+        )
+        if not bad:
+            outcomes.succeed(at, answer)
+    return Results(
+        keys=keys,
+        units=pd.DataFrame({"text": ["t"] * count}, index=pd.Index(ids, name="unit_id")),
+        table=table,
+        outcomes=outcomes,
+        stopped=stopped,
+        description=description,
+        again=again,
+    )
+
+
+def rerunnable(results, rows):
+    raise NotImplementedError
+
+
+def test_says_counts_tokens_costs_waits_and_the_endpoint():
+    page = shown(
+        make(["a", "b", "a", ..., ValueError("x")], categories=["a", "b"], endpoint="https://openrouter.ai/api/v1")
+    )
+    text = words(page)
+    for part in (
+        "5 trials: 5 units × 1 run × 1 model",
+        "3 answered",
+        "1 failed",
+        "1 not run",
+        "tokens in 3,000 30 out, 12 reasoning",
+        "cost $0.0030",
+        "throttled 100% average wait 2.0 s",
+        "duration 4.5 s 0 refused (429)",
+        "https://openrouter.ai/api/v1",
+    ):
+        assert part in text
+    assert "cached" not in text
+
+
+def test_says_when_no_real_model_was_asked():
+    page = words(shown(make(["a"], endpoint="http://127.0.0.1:1/v1 (simulated, no real model)")))
+    assert "simulated, no real model" in page
+    assert "127.0.0.1" not in page
+
+
+def test_an_unknown_cost_is_unknown_and_not_nothing():
+    text = words(shown(make(["a"], models=("odd/model",), price_usd=None)))
+    assert "cost unknown no price for odd/model" in text
+    assert "$0" not in text
+
+
+def test_agreement_counts_units_whose_runs_all_say_the_same():
+    results = make(["a", "a", "a", "b", "b", ValueError("x"), ..., ...], runs=2, categories=["a", "b"])
+    assert summary.agreement(results) == (1, 2)
+    assert "runs agree 50.0% 1 of 2 units" in words(shown(results))
+
+
+@pytest.mark.parametrize("answers", [["a", "b"], [], [...], ["a", ..., ..., "b"]])
+def test_no_agreement_without_two_answers_to_a_unit(answers):
+    results = make(answers, runs=2 if len(answers) == 4 else 1)
+    assert summary.agreement(results) is None
+    assert "runs agree" not in shown(results)
+
+
+@pytest.mark.parametrize("same", [["x"], {"x": 1}, SimpleNamespace(x=1), 1.5, True])
+def test_agreement_of_answers_of_any_kind(same):
+    other = type(same)(y=2) if isinstance(same, SimpleNamespace) else type(same)()
+    assert summary.agreement(make([same, same, same, other], runs=2)) == (1, 2)
+
+
+def test_answers_with_fields_agree_by_the_first_field_that_is_a_category():
+    answers = [{"why": f"because {at}", "label": "a" if at < 6 else "b"} for at in range(8)]
+    results = make(answers, runs=4, fields=["why", "label"])
+    assert summary.agreement(results) == (1, 2)
+    assert "label m a 6 b 2" in words(shown(results))
+
+
+def test_each_kind_of_error_has_a_count_an_example_and_a_hint():
+    trouble = [
+        errors.RateLimitError("429: slow down"),
+        errors.TimeoutError("no answer in 120 s"),
+        errors.TimeoutError("2"),
+    ]
+    text = words(shown(make(["a", *trouble])))
+    assert "TimeoutError 2 2 raise timeout" in text
+    assert "no answer in 120 s" in text
+    assert "RateLimitError 1 1 lower requests_per_minute" in text
+    assert "1 refused (429)" in text
+
+
+def test_trials_that_failed_without_an_attempt_are_named():
+    results = make(["a", ...])
+    results._outcomes.fail(1, errors.EmptyInputError("no text in unit u1"))
+    assert "EmptyInputError 0 1 these units have no text" in words(shown(results))
+
+
+def test_every_error_has_a_hint():
+    def leaves(kind):
+        below = kind.__subclasses__()
+        return [leaf for one in below for leaf in leaves(one)] if below else [kind.__name__]
+
+    missing = set(leaves(errors.AttemptError)) - set(summary.HINTS)
+    assert not missing
+    assert all(hasattr(errors, kind) for kind in summary.HINTS)
+
+
+def test_what_models_and_providers_wrote_is_escaped_and_cut():
+    evil = "<img src=x onerror=alert(1)>'\""
+    results = make([evil, evil, evil, errors.TimeoutError(evil * 1000)], models=(evil,), stopped=evil, endpoint=evil)
+    page = results._repr_html_()
+    assert "<img" not in page
+    assert "&lt;img" in page
+    assert len(page) < 8000
+    assert "onerror" not in re.sub(r"'[^']*'", "", re.sub(r">[^<]*<", "><", page))
+
+
+def test_labels_are_counted_in_the_given_order_and_free_text_is_not():
+    text = words(shown(make(["b", "a", "b"], categories=["c", "b", "a"])))
+    assert "label m c 0 b 2 a 1" in text
+    assert "prediction" not in words(shown(make(["one", "two", "three"]))).replace("predictions, attempts", "")
+
+
+def test_many_labels_and_models_stay_compact():
+    labels = [f"label {at}" for at in range(40)]
+    models = tuple(f"m{at}" for at in range(6))
+    page = shown(make(labels * 6, models=models, categories=labels, units=40))
+    assert "and 28 more labels, 2 more models" in words(page)
+    assert page.count("<tr") == 13
+
+
+def test_a_run_that_ended_early_says_why_and_how_to_go_on():
+    stopped = (
+        "stopped by the Stop button; 1 of 2 trials are not answered: results = await results.rerun_failed() asks them"
+    )
+    text = words(shown(make(["a", ...], stopped=stopped, again=rerunnable)))
+    assert text.endswith("not answered to go on: results = await results.rerun_failed()")
+    assert "same journal" in words(shown(make(["a", ...], stopped=stopped)))
+    assert "rerun" not in shown(make(["a"], again=rerunnable))
+
+
+def test_nothing_was_asked():
+    text = words(shown(make([])))
+    assert "0 trials: 0 units" in text
+    assert "cost $0.0000" in text
+
+
+def test_a_hundred_thousand_trials_are_quick():
+    rng = np.random.default_rng(1)
+    answers = [
+        errors.TimeoutError("slow") if at % 20 == 0 else "abc"[label]
+        for at, label in enumerate(rng.integers(0, 3, 100_000))
+    ]
+    results = make(answers, runs=2, categories=["a", "b", "c"])
+    assert len(results.predictions) == len(results.attempts) == 100_000
+    start = time.thread_time()
+    page = results._repr_html_()
+    assert time.thread_time() - start < 0.3
+    assert len(page) < 10_000
