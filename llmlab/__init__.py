@@ -49,8 +49,13 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    # Tab completion shows what is meant to be used, and nothing of the inside.
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
-    # Later, so that `python -m llmlab.simulate` is not imported twice.
+    # Imported when it is first used, so that `python -m llmlab.simulate` does not load the module twice.
     if name == "simulate":
         import importlib
 

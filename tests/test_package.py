@@ -1,5 +1,6 @@
 """The package as a whole: cheap to import, complete to the outside, every public name documented in one form."""
 
+import ast
 import importlib
 import inspect
 import itertools
@@ -67,6 +68,7 @@ def test_all_is_complete_sorted_and_true():
     visible = {name for name, value in vars(ll).items() if not name.startswith("_")}
     modules = {name for name in visible if isinstance(getattr(ll, name), types.ModuleType)}
     assert visible - modules - {"TYPE_CHECKING", "Any"} == set(ll.__all__) - {"charts", "errors", "simulate"}
+    assert dir(ll) == ll.__all__
     assert all(getattr(ll, name) is not None for name in ll.__all__)
     assert {"run_experiment", "RateLimiterRegistry", "TokenUsageAttempt", "PredictionCategoryTokens"} <= set(ll.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nope'"):
@@ -115,6 +117,32 @@ def test_every_entry_takes_the_same_arguments():
     expected = inspect.signature(ll.run_experiment)
     for same in (ll.run_experiment_sync, ll.start_experiment):
         assert list(inspect.signature(same).parameters) == list(expected.parameters)
+
+
+def test_completion_offers_the_simulator_and_the_charts_before_they_are_used():
+    code = "import llmlab; print({'charts', 'simulate'} <= set(dir(llmlab)), 'matplotlib' in __import__('sys').modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def imported_modules(path):
+    """(line, module) of every import of llmlab's own modules in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llmlab"):
+            yield node.lineno, node.module
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, one.name) for one in node.names if one.name.startswith("llmlab"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "llmlab").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_of_another_package_only_its_front_is_imported(path):
+    own = path.parent.name
+    inside = [
+        f"{path.name}:{line} imports {module}"
+        for line, module in imported_modules(path)
+        if module.count(".") >= 2 and module.split(".")[1] != own
+    ]
+    assert inside == []
 
 
 def test_private_doors_stay_shut():
