@@ -127,6 +127,12 @@ class Reply:
     notes: tuple[str, ...] = ()
     feedback: Feedback = NO_FEEDBACK
 
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether the provider may charge for it: it answered with 2xx, or its answer was lost."""
+        answered = self.http_status is not None and 200 <= self.http_status < 300
+        return answered or (self.error is not None and self.error.may_be_billed)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenUsageAttempt:

@@ -1,7 +1,7 @@
-"""What went wrong: a refusal or an exception → one `AttemptError`, with the wait that the provider asks for.
+"""A provider's error answer, or an exception on the way → one `AttemptError`.
 
-The rules go from what is said (credit, day's quota, too long, …) to what is only numbered (the status): gateways
-wrap, renumber and translate each other's errors.
+The class of the error says what follows: wait, end this trial, or end the run. The provider's words are read before the
+status, because gateways renumber each other's errors and keep the words.
 """
 
 from __future__ import annotations
@@ -11,138 +11,15 @@ import errno
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from llmlab import errors
+from llmlab.client.headers import retry_after_s
+from llmlab.client.redact import one_line
 from llmlab.errors import AttemptError
-from llmlab.records import Feedback
-
-MESSAGE_LENGTH = 300
-SHORTEST_KEY = 8
-_SECRET = re.compile(r"\b(?:(?:sk|xai)-|(?:gsk|hf)_|AIza|key-(?=\S*\d)|Bearer\s+)[\w\-*.]{5,}[\w*]")
-_TITLE = re.compile(r"<(?:title|h1)[^>]*>(.*?)</(?:title|h1)>", re.IGNORECASE | re.DOTALL)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|us|µs|[dhms])")
-_IN_TEXT = re.compile(
-    r"(?:try again|retry|available|resets?) (?:in|after) ((?:\d+(?:\.\d+)?\s*(?:ms|[dhms])\s*)+|\d+(?:\.\d+)? sec)",
-    re.IGNORECASE,
-)
-_UNIT_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
-
-
-def without(key: str, text: str) -> str:
-    """`text` without the key; one as short as an ordinary word is no secret."""
-    return text.replace(key, "[key]") if len(key) >= SHORTEST_KEY else text
-
-
-def one_line(text: str, key: str = "") -> str:
-    """`text` as one short line without the key, anything shaped like a key, or a web page."""
-    if "<" in text and re.match(r"\s*(<!doctype|<html|<\?xml|<head|<body)", text, re.IGNORECASE):
-        title = _TITLE.search(text)
-        text = "a web page" + (f": {re.sub('<[^>]*>', '', title[1])}" if title else "")
-    text = " ".join(_SECRET.sub("[key]", without(key, text)).split())
-    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
-
-
-def duration_s(text: str, now: float | None = None) -> float | None:
-    """Seconds in `1s200ms`, `6m0s`, `12`, an epoch in s or ms, or an RFC 3339 time; `None` if it is no future wait.
-
-    Parameters
-    ----------
-    now : float, optional
-        The provider's clock in epoch seconds, for absolute times.
-    """
-    text = text.strip()
-    now = datetime.now(UTC).timestamp() if now is None else now
-    try:
-        value = float(text)
-        if value > 1e11:
-            value = value / 1000 - now
-        elif value > 1e9:
-            value -= now
-    except ValueError:
-        parts = _DURATION.findall(text)
-        if parts and not _DURATION.sub("", text).strip():
-            value = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
-        else:
-            try:
-                when = datetime.fromisoformat(text)
-            except ValueError:
-                return None
-            value = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
-    return value if 0 < value < 1e9 else None
-
-
-def _date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def retry_after_s(headers: Mapping[str, str], text: str = "", *, resets: bool = True) -> float | None:
-    """The provider's hint in seconds: headers first, then words; zero, negative, past and unreadable ones are none.
-
-    Parameters
-    ----------
-    resets : bool
-        Whether the times at which a limit resets count too; they say nothing where no limit was met.
-    """
-    # Compare with the provider's own clock: ours may be wrong.
-    now = _date(headers.get("date", ""))
-    explicit = headers.get("retry-after-ms")
-    if explicit is not None:
-        wait = duration_s(explicit, now)
-        if wait is not None:
-            return wait / 1000
-    explicit = headers.get("retry-after")
-    if explicit is not None:
-        wait = duration_s(explicit, now)
-        date = _date(explicit) if wait is None else None
-        if date is not None:
-            wait = date - (datetime.now(UTC).timestamp() if now is None else now)
-        if wait is not None and wait > 0:
-            return wait
-    waits = []
-    for name, value in headers.items() if resets else ():
-        name = name.lower()
-        if "ratelimit" in name and "reset" in name:
-            remaining = headers.get(name.replace("reset", "remaining"))
-            wait = duration_s(value, now)
-            if wait is not None and remaining in (None, "0", ""):
-                waits.append(wait)
-    if waits:
-        return max(waits)
-    said = _IN_TEXT.search(text)
-    if said:
-        return duration_s(said[1].replace("sec", "s"), now)
-    delay = re.search(r'retryDelay"?\s*:\s*"?([\d.]+s)', text)
-    return duration_s(delay[1], now) if delay else None
-
-
-def _number(headers: Mapping[str, str], *names: str) -> float | None:
-    for name in names:
-        try:
-            value = float(headers.get(name, ""))
-        except ValueError:
-            continue
-        if 0 < value < 1e12:
-            return value
-    return None
-
-
-def feedback(headers: Mapping[str, str]) -> Feedback:
-    """The provider's own limits, from the headers of OpenAI, Azure, Anthropic and their kin."""
-    return Feedback(
-        limit_requests=_number(
-            headers, "x-ratelimit-limit-requests", "anthropic-ratelimit-requests-limit", "x-ratelimit-limit"
-        ),
-        limit_tokens=_number(headers, "x-ratelimit-limit-tokens", "anthropic-ratelimit-tokens-limit"),
-    )
 
 
 def _said(body: object) -> tuple[str, str, object, str | None]:
-    """(message, everything said in lower case, code, param) of an error body of any shape."""
+    """The message, the whole body in lower case, `code` and `param` of an error body of any shape."""
     if isinstance(body, list) and body:
         body = body[0]
     error = body.get("error") if isinstance(body, dict) else None
@@ -160,7 +37,7 @@ def _said(body: object) -> tuple[str, str, object, str | None]:
     metadata = error.get("metadata") if isinstance(error, dict) else None
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if raw:
-        # A router says only "Provider returned error"; what the provider said is in here.
+        # OpenRouter says only "Provider returned error"; what the provider itself said stands in here.
         inner = raw
         with contextlib.suppress(ValueError, RecursionError):
             inner = _said(json.loads(raw) if isinstance(raw, str) else raw)[0] or raw
@@ -178,7 +55,7 @@ def _said(body: object) -> tuple[str, str, object, str | None]:
 
 
 def _detail(item: object) -> str:
-    """One of the complaints of a validator: where, and what."""
+    """One entry of FastAPI's list of validation errors as `place: message`."""
     if not isinstance(item, dict):
         return str(item)
     place = item.get("loc")
@@ -261,7 +138,7 @@ _SETTINGS = _any(r"""
 
 
 def diagnose(status: int | None, headers: Mapping[str, str], body: object, *, key: str = "") -> AttemptError:
-    """The error behind a refusal.
+    """The error that an error answer means.
 
     Parameters
     ----------
@@ -327,7 +204,7 @@ def _kind(status: int | None, text: str, code: object, is_page: bool, hint: floa
     return errors.OverloadedError if status >= 500 else errors.RequestError
 
 
-# A gateway gave up on a provider that may still have answered.
+# With 524 the gateway gave up waiting; the provider may have finished the answer and charge for it.
 _MAYBE_BILLED = {524}
 _BY_STATUS: dict[int, type[AttemptError]] = {
     401: errors.AuthenticationError,
@@ -348,12 +225,12 @@ _BY_STATUS: dict[int, type[AttemptError]] = {
 
 
 def explain(raised: Exception, key: str = "", proxy: str | None = None) -> AttemptError:
-    """The error behind an exception of the SDK, its transport or a decoder, read from the chain of its causes.
+    """The error that an exception of the SDK, its transport or a decoder means, read from the chain of its causes.
 
     Parameters
     ----------
     proxy : str, optional
-        The proxy that calls go through, in words.
+        The proxy that the request went through, as it is named in messages.
     """
     chain = list(_causes(raised))
     names = " ".join(type(link).__name__ for link in chain)
@@ -384,7 +261,7 @@ def explain(raised: Exception, key: str = "", proxy: str | None = None) -> Attem
         return errors.ConnectionError(f"could not connect{through}: {said}")
     if any_of("BadStatusLine"):
         return errors.ConnectionError(f"no HTTP server answers there: {said}")
-    # The transport calls a lost connection a ConnectTimeout too; what aiohttp said tells them apart.
+    # httpx-aiohttp reports a lost connection as ConnectTimeout too; aiohttp's own exception tells the two apart.
     lost = any_of("ServerDisconnected", "ClientOSError", "ConnectionReset", "BrokenPipe")
     if any_of("ConnectTimeout") and not lost:
         return errors.TimeoutError(f"could not connect in time{through}; nothing was sent")
@@ -399,7 +276,7 @@ def explain(raised: Exception, key: str = "", proxy: str | None = None) -> Attem
 
 
 def _causes(raised: BaseException) -> Iterator[BaseException]:
-    """An exception, what is behind it, and the members of groups, which hide what they are made of."""
+    """The exception, its causes, and the members of exception groups, at most eight links deep."""
     link: BaseException | None = raised
     for _ in range(8):
         if link is None:

@@ -1,22 +1,23 @@
-"""What came over the wire → `Reply`: the tokens first, which never fails, then the text or the error.
+"""Status, headers and bytes of one HTTP answer → `Reply`.
 
-Everything here is a pure function of status, headers and bytes, and raises nothing whatever the bytes are.
+The tokens are read first, so that they are kept whatever else is wrong. Nothing here raises, whatever the bytes are.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 from llmlab import errors
-from llmlab.client.failures import diagnose, feedback, one_line, without
+from llmlab.client.failures import diagnose
+from llmlab.client.headers import feedback
+from llmlab.client.redact import one_line, without
+from llmlab.client.usage import read_usage
 from llmlab.errors import AttemptError
-from llmlab.records import NO_FEEDBACK, UNKNOWN_USAGE, Reply, Usage
+from llmlab.records import NO_FEEDBACK, Reply
 
-MOST_TOKENS = 1e12
 _FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety"}
 
 
@@ -39,14 +40,14 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, *, key: str
     if isinstance(data, list) and len(data) == 1 and isinstance(data[0], dict) and data[0].get("error"):
         data = data[0]
     usage, usage_notes = read_usage(data.get("usage") if isinstance(data, dict) else None)
-    notes += usage_notes
+    if status < 300:
+        # An error answer reports no usage, which is nothing odd.
+        notes += usage_notes
     content = finish_reason = None
     error: AttemptError | None = None
     try:
         if status >= 300:
             error = diagnose(status, headers, _text(body) if data is None else data, key=key)
-            # A refused call used nothing that was reported; that is no oddity.
-            notes = tuple(note for note in notes if note != "no usage")
         elif unreadable:
             error = _unreadable(unreadable, headers, body)
         elif not isinstance(data, dict):
@@ -72,84 +73,11 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, *, key: str
     )
 
 
-def read_usage(raw: object) -> tuple[Usage, tuple[str, ...]]:
-    """Tokens and the provider's own cost; whatever is missing, negative or no number is `None`, and noted.
-
-    Returns
-    -------
-    Usage
-    tuple of str
-        Notes.
-    """
-    if not isinstance(raw, dict):
-        return UNKNOWN_USAGE, ("no usage",)
-    notes: list[str] = []
-
-    def count(source: dict[str, Any], name: str) -> int | None:
-        value = source.get(name)
-        if value is None or (type(value) is int and 0 <= value < MOST_TOKENS):
-            return value
-        try:
-            number = float(value) if isinstance(value, (str, float)) else math.nan
-        except ValueError:
-            number = math.nan
-        notes.append(f"odd {name}")
-        return int(number) if 0 <= number < MOST_TOKENS and number == math.floor(number) else None
-
-    prompt, completion, total = count(raw, "prompt_tokens"), count(raw, "completion_tokens"), count(raw, "total_tokens")
-    if prompt == 0:
-        # No prompt has no tokens: the provider did not count.
-        notes.append("zero usage")
-        prompt, completion, total = None, completion or None, total or None
-    if total is None and prompt is not None and completion is not None:
-        total = prompt + completion
-    elif None not in (prompt, completion, total) and total != prompt + completion:  # type: ignore[operator]
-        notes.append("total_tokens is not the sum")
-    prompt_details, completion_details = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-    cached = count(prompt_details, "cached_tokens") if isinstance(prompt_details, dict) else None
-    reasoning = count(completion_details, "reasoning_tokens") if isinstance(completion_details, dict) else None
-    if (cached or 0) > (prompt or math.inf) or (reasoning or 0) > (completion or math.inf):
-        notes.append("odd token details")
-    usage = Usage(prompt, completion, reasoning, cached, total, _cost(raw, notes))
-    if usage == UNKNOWN_USAGE:
-        notes.append("no usage")
-    elif prompt is None or completion is None:
-        notes.append("partial usage")
-    return usage, tuple(notes)
-
-
-def prompt_tokens(body: Mapping[str, Any]) -> float:
-    """Characters / 4 of a request's messages: the estimate that needs no tokenizer."""
-    contents = (message["content"] for message in body["messages"])
-    return sum(len(content) if isinstance(content, str) else len(str(content)) for content in contents) / 4
-
-
-def _cost(raw: dict[str, Any], notes: list[str]) -> float | None:
-    def dollars(value: object) -> float | None:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            return None
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            return None
-        return number if 0 <= number < math.inf else None
-
-    if raw.get("cost") is None:
-        return None
-    cost = dollars(raw["cost"])
-    if cost is None or isinstance(raw["cost"], str):
-        notes.append("odd cost")
-    details = raw.get("cost_details")
-    upstream = dollars(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
-    if raw.get("is_byok") and upstream is not None:
-        # With one's own key the router charges its fee, the provider the rest.
-        notes.append("own key: upstream cost added")
-        return (cost or 0.0) + upstream
-    return cost
-
-
 def _load(body: bytes) -> tuple[Any, tuple[str, ...], str | None]:
-    """(data, notes, why it is unreadable); data may be there also when unreadable, for its usage."""
+    """The parsed body, notes, and why it cannot be used (`None` if it can).
+
+    An unusable body may still be parsed in part, for its usage.
+    """
     try:
         return json.loads(body), (), None
     except (ValueError, RecursionError):
@@ -173,7 +101,10 @@ def _load(body: bytes) -> tuple[Any, tuple[str, ...], str | None]:
 
 
 def _from_events(lines: list[str]) -> dict[str, Any] | None:
-    """A completion out of server-sent events or between their comment lines."""
+    """The completion in a stream of server-sent events, which some gateways send though none was asked for.
+
+    `None` if there is none, or if the stream was cut off. Also for one JSON body between comment lines.
+    """
     plain = "\n".join(line for line in lines if not line.startswith((":", "data:", "event:", "id:", "retry:"))).strip()
     try:
         if plain:
@@ -202,6 +133,7 @@ def _from_events(lines: list[str]) -> dict[str, Any] | None:
 def _read_completion(
     data: dict[str, Any], headers: Mapping[str, str], key: str
 ) -> tuple[str | None, str | None, AttemptError | None, tuple[str, ...]]:
+    """Text, finish reason, error and notes of a 200's JSON object."""
     choices = data.get("choices")
     if data.get("error") or ("choices" not in data and data.keys() & {"detail", "message"}):
         return None, None, diagnose(_code(data.get("error")), headers, data, key=key), ()
@@ -231,7 +163,7 @@ def _read_completion(
 
 
 def _content(content: object) -> str | None:
-    """The text of an answer, also when it comes in parts; thinking is not part of it."""
+    """The text of an answer, which may come in parts; parts that hold thinking are left out."""
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
         return "".join(part for part in parts if isinstance(part, str))
@@ -241,7 +173,7 @@ def _content(content: object) -> str | None:
 
 
 def _code(error: object) -> int | None:
-    """The HTTP status a 200's own error stands for."""
+    """The HTTP status that the error inside a 200 stands for, if its `code` is one."""
     code = error.get("code") if isinstance(error, dict) else None
     try:
         number = int(code)  # type: ignore[arg-type]
@@ -262,7 +194,7 @@ def _unreadable(why: str, headers: Mapping[str, str], body: bytes) -> AttemptErr
             "the server answered with a web page, not with an answer: is base_url right (is /v1 missing)?"
         )
     error = errors.BadResponseError(why)
-    # Blanks keep a connection alive while a model works.
+    # Blanks count as a begun answer: some providers send them to keep the connection alive while the model works.
     error.may_be_billed = bool(body)
     return error
 

@@ -1,4 +1,8 @@
-"""How an answer's form is asked for: by JSON schema, by JSON mode, or in words only; found out once per model."""
+"""How the form of an answer is asked for: by JSON schema, by JSON mode, or only in words.
+
+Providers differ in which answer form a model takes. Each model begins with the strictest one; when the provider rejects
+it, that model's further requests carry the next simpler one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 from llmlab.errors import AttemptError, ConfigError, RequestError
 
 _PARAMETER = re.compile(r"response.?format|json.?schema|json.?object|json.?mode|structured.?output", re.IGNORECASE)
-_REFUSED = re.compile(
+_REJECTED = re.compile(
     r"not.{0,20}support|unsupport|unknown|unrecogni|not.{0,10}(allow|permit|available|implemented)|extra inputs|"
     r"invalid (value|type|parameter)|must be",
     re.IGNORECASE,
@@ -18,12 +22,12 @@ _WRONG_SCHEMA = re.compile(r"invalid (json )?schema", re.IGNORECASE)
 
 
 class AnswerForms:
-    """The `response_format` of each model's requests.
+    """Which answer form each model's requests carry.
 
     Parameters
     ----------
     schema : mapping or None
-        `name`, `strict` and `schema` of the answer; `None` asks for no form.
+        `name`, `strict` and `schema` of the answer; with `None` no answer form is ever sent.
     """
 
     def __init__(self, schema: Mapping[str, Any] | None) -> None:
@@ -37,17 +41,20 @@ class AnswerForms:
         self._level: dict[str, int] = {}
 
     def of(self, model: str) -> dict[str, Any]:
-        """What a request to this model carries at present."""
+        """The answer form of this model's next request, as a part of its body."""
         return self._forms[self._level.get(model, 0)]
 
-    def refused(self, model: str, sent: dict[str, Any], error: AttemptError) -> bool:
-        """Whether the provider refused the form that was sent, so that a simpler one is worth asking with."""
+    def rejected(self, model: str, sent: dict[str, Any], error: AttemptError) -> bool:
+        """Whether `error` means that the provider rejects the answer form `sent`, and a simpler one is left.
+
+        If so, the model's further requests carry the simpler one.
+        """
         level = self._forms.index(sent)
         if level + 1 >= len(self._forms) or not isinstance(error, (ConfigError, RequestError)):
             return False
         said = f"{error} {error.param or ''}"
-        if _WRONG_SCHEMA.search(said) or not (_PARAMETER.search(said) and _REFUSED.search(said)):
+        if _WRONG_SCHEMA.search(said) or not (_PARAMETER.search(said) and _REJECTED.search(said)):
             return False
-        # Others in flight are refused for the same reason: one step down for all of them.
+        # Requests that were in flight with the same form are rejected too: all of them together step down once.
         self._level[model] = max(self._level.get(model, 0), level + 1)
         return True

@@ -385,7 +385,7 @@ class Run:
 
     def _what_follows(self, asked: _Asked, error: AttemptError, reply: Reply, form: dict[str, Any]) -> float | None:
         """Seconds until this trial is asked again, or `None`; may stop the run."""
-        if self._forms.refused(asked.trial.model, form, error):
+        if self._forms.rejected(asked.trial.model, form, error):
             # Found out once per model; the trial itself is none the worse for it.
             asked.unpaid += 1
             return 0.0 if self.stopped is None else None

@@ -1,4 +1,4 @@
-"""How an answer's form is asked for: found out once per model, over real HTTP; refused calls are attempts too."""
+"""How an answer's form is asked for: found out once per model, over real HTTP; rejected calls are attempts too."""
 
 import json
 from contextlib import asynccontextmanager
@@ -50,19 +50,19 @@ async def ask(url, units, **settings):
 
 
 @pytest.mark.parametrize(
-    ("takes", "refused", "last"),
+    ("takes", "rejected", "last"),
     [
         ({"json_schema", "json_object", None}, 0, "json_schema"),
         ({"json_object", None}, 1, "json_object"),
         ({None}, 2, None),
     ],
 )
-async def test_a_simpler_form_is_found_out_once_per_model(takes, refused, last):
+async def test_a_simpler_form_is_found_out_once_per_model(takes, rejected, last):
     async with server(takes) as (url, seen):
         results = await ask(url, [f"text {n}" for n in range(40)], model=["m", "n"], max_concurrent=1)
     assert results.predictions["status"].eq("ok").all()
-    assert results.predictions["attempts"].sum() == len(seen) == 80 + 2 * refused
-    assert (results.attempts["http_status"] == 400).sum() == 2 * refused
+    assert results.predictions["attempts"].sum() == len(seen) == 80 + 2 * rejected
+    assert (results.attempts["http_status"] == 400).sum() == 2 * rejected
     assert seen[-1].get("response_format", {}).get("type") == last
 
 
@@ -92,10 +92,10 @@ async def test_an_answer_that_is_not_readable_may_be_asked_again_with_the_error(
     assert "cannot be used" in seen[1]["messages"][2]["content"]
 
 
-def test_a_wrong_schema_is_no_refusal_of_the_parameter():
+def test_a_wrong_schema_is_no_rejection_of_the_answer_form():
     forms = AnswerForms(SCHEMA)
     error = errors.ConfigError("400: Invalid schema for response_format 'label': 'additionalProperties' is required")
-    assert not forms.refused("m", forms.of("m"), error)
+    assert not forms.rejected("m", forms.of("m"), error)
 
 
 def test_no_schema_asks_for_no_form():

@@ -1,0 +1,94 @@
+"""The tokens and the cost of one answer, as far as the provider reported them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from llmlab.records import UNKNOWN_USAGE, Usage
+
+MOST_TOKENS = 1e12
+
+
+def read_usage(raw: object) -> tuple[Usage, tuple[str, ...]]:
+    """The `usage` object of an answer; what is missing, negative or no number becomes `None` and a note. Never raises.
+
+    Parameters
+    ----------
+    raw : object
+        The parsed JSON, of whatever type it is.
+
+    Returns
+    -------
+    Usage
+    tuple of str
+        What was odd.
+    """
+    if not isinstance(raw, dict):
+        return UNKNOWN_USAGE, ("no usage",)
+    notes: list[str] = []
+
+    def count(source: dict[str, Any], name: str) -> int | None:
+        value = source.get(name)
+        if value is None or (type(value) is int and 0 <= value < MOST_TOKENS):
+            return value
+        try:
+            number = float(value) if isinstance(value, (str, float)) else math.nan
+        except ValueError:
+            number = math.nan
+        notes.append(f"odd {name}")
+        return int(number) if 0 <= number < MOST_TOKENS and number == math.floor(number) else None
+
+    prompt, completion, total = count(raw, "prompt_tokens"), count(raw, "completion_tokens"), count(raw, "total_tokens")
+    if prompt == 0:
+        # Every prompt has tokens: a 0 means that the provider did not count.
+        notes.append("zero usage")
+        prompt, completion, total = None, completion or None, total or None
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
+    elif None not in (prompt, completion, total) and total != prompt + completion:  # type: ignore[operator]
+        notes.append("total_tokens is not the sum")
+    prompt_details, completion_details = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
+    cached = count(prompt_details, "cached_tokens") if isinstance(prompt_details, dict) else None
+    reasoning = count(completion_details, "reasoning_tokens") if isinstance(completion_details, dict) else None
+    if (cached or 0) > (prompt or math.inf) or (reasoning or 0) > (completion or math.inf):
+        notes.append("odd token details")
+    usage = Usage(prompt, completion, reasoning, cached, total, _cost(raw, notes))
+    if usage == UNKNOWN_USAGE:
+        notes.append("no usage")
+    elif prompt is None or completion is None:
+        notes.append("partial usage")
+    return usage, tuple(notes)
+
+
+def prompt_tokens(body: Mapping[str, Any]) -> float:
+    """Estimated tokens of a request's messages: their characters / 4, which needs no tokenizer."""
+    contents = (message["content"] for message in body["messages"])
+    return sum(len(content) if isinstance(content, str) else len(str(content)) for content in contents) / 4
+
+
+def _cost(raw: dict[str, Any], notes: list[str]) -> float | None:
+    """The cost in US dollars that OpenRouter reports; adds to `notes` what is odd about it."""
+
+    def dollars(value: object) -> float | None:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return None
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            return None
+        return number if 0 <= number < math.inf else None
+
+    if raw.get("cost") is None:
+        return None
+    cost = dollars(raw["cost"])
+    if cost is None or isinstance(raw["cost"], str):
+        notes.append("odd cost")
+    details = raw.get("cost_details")
+    upstream = dollars(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
+    if raw.get("is_byok") and upstream is not None:
+        # OpenRouter with the user's own provider key: `cost` is its fee, the provider charges the rest.
+        notes.append("own key: upstream cost added")
+        return (cost or 0.0) + upstream
+    return cost
