@@ -362,7 +362,7 @@ def _journal_of(
             units=units.frame,
             used=list(dict.fromkeys(name for one in setup.messages.values() for name in one.used)),
             prompts=list(setup.messages),
-            keys=None if units.picked is None else plan.keys,
+            keys=None if plan.is_grid else plan.keys,
             models=models,
             runs=runs,
             description=described,

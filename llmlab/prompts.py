@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from llmlab.errors import EmptyInputError, InputError
 from llmlab.units import Units, listed
@@ -14,6 +15,7 @@ from llmlab.units import Units, listed
 Prompt = str | Sequence[Mapping[str, Any]] | Callable[[Mapping[str, Any]], Any]
 Prompts = Prompt | Mapping[str, Prompt]
 
+# {{word}} stands for a literal {word}; {column} is a placeholder.
 _NAMED = r"(?<!\{)\{\{(?P<literal>\w+)\}\}(?!\})|\{(?P<field>%s)\}"
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _BLANK = re.compile(r"[\s\u200b-\u200f\u2060\ufeff\u00ad]*")
@@ -42,45 +44,9 @@ class Messages:
     """
 
     def __init__(self, prompt: Prompt, units: Units, instruction: str | None = None) -> None:
-        frame = units.frame
-        self._columns = {name: frame[name].array for name in frame.columns}
-        self._ids = frame.index
-        self._instruction = f"\n\n{instruction}" if instruction else ""
-        self._callable = prompt if callable(prompt) else None
-        self._templates: list[tuple[dict[str, Any], Any]] = []
-        names = "|".join([_IDENTIFIER, *(re.escape(name) for name in sorted(frame.columns, key=len, reverse=True))])
-        self._pattern = re.compile(_NAMED % names)
-        self.used = list(frame.columns)
-        if self._callable is not None:
-            return
-        for message in _as_messages(prompt):
-            self._templates.append(({k: v for k, v in message.items() if k != "content"}, message["content"]))
-        if all(_is_blank(content) for _, content in self._templates):
-            raise InputError("The prompt is blank.")
-        known = {*self._columns, "unit_id"}
-        self._fields = list(dict.fromkeys(
-            match["field"]
-            for _, content in self._templates
-            for text in _texts(content)
-            for match in self._pattern.finditer(text)
-            if match["field"]
-        ))  # fmt: skip
-        self.used = [name for name in self._fields if name in self._columns]
-        unknown = [name for name in self._fields if name not in known]
-        if unknown and len(frame):
-            columns = ", ".join(["unit_id", *frame.columns])
-            raise InputError(
-                f"The prompt asks for {{{unknown[0]}}}, but units have: {columns}. "
-                f"(For a literal {{{unknown[0]}}} write {{{{{unknown[0]}}}}}.)"
-            )
-        for name in self._fields:
-            missing = frame[name].isna().to_numpy() if name in self._columns else np.zeros(0, bool)
-            if missing.any():
-                ids = frame.index[missing]
-                raise InputError(
-                    f"{name} is missing (None or NaN) in {len(ids)} of {len(frame)} units: {listed(ids)}. "
-                    f"Drop them (units.dropna(subset=[{name!r}])) or fill them first."
-                )
+        self._instruction = instruction or ""
+        self._source = _Callable(prompt, units) if callable(prompt) else _Template(prompt, units)
+        self.used = self._source.used
 
     def render(self, unit: int) -> list[dict[str, Any]]:
         """Messages of the unit in row `unit`.
@@ -92,34 +58,87 @@ class Messages:
         Exception
             Whatever the user's own callable raises.
         """
-        if self._callable is not None:
-            row = {"unit_id": self._ids[unit]} | {name: column[unit] for name, column in self._columns.items()}
-            made = self._callable(row)
-            messages = [dict(message) for message in _as_messages(made)]
-            if all(_is_blank(message["content"]) for message in messages if message.get("role") != "system"):
-                raise EmptyInputError("the prompt made for this unit is blank")
-        else:
-            values = {name: str(self._columns[name][unit]) for name in self._fields if name in self._columns}
-            if values and all(_is_blank(value) for value in values.values()):
-                raise EmptyInputError(f"{', '.join(values)} is blank")
-            if "unit_id" in self._fields:
-                values.setdefault("unit_id", str(self._ids[unit]))
-            messages = [head | {"content": self._fill(content, values)} for head, content in self._templates]
+        messages = self._source.messages(unit)
         if self._instruction:
-            last = messages[-1]["content"]
-            if isinstance(last, str):
-                messages[-1]["content"] = last + self._instruction
+            content = messages[-1]["content"]
+            if isinstance(content, str):
+                messages[-1]["content"] = f"{content}\n\n{self._instruction}"
             else:
-                messages[-1]["content"] = [*last, {"type": "text", "text": self._instruction.strip()}]
+                messages[-1]["content"] = [*content, {"type": "text", "text": self._instruction}]
         return messages
 
+
+class _Callable:
+    """Messages that the user's own function makes of a unit."""
+
+    def __init__(self, prompt: Callable[[Mapping[str, Any]], Any], units: Units) -> None:
+        self._prompt = prompt
+        self._ids = units.frame.index
+        self._columns = _columns(units)
+        self.used = list(units.frame.columns)
+
+    def messages(self, unit: int) -> list[dict[str, Any]]:
+        row = {"unit_id": self._ids[unit]} | {name: column[unit] for name, column in self._columns.items()}
+        messages = [dict(message) for message in _as_messages(self._prompt(row))]
+        if all(_is_blank(message["content"]) for message in messages if message.get("role") != "system"):
+            raise EmptyInputError("the prompt made for this unit is blank")
+        return messages
+
+
+class _Template:
+    """Messages with placeholders, filled with a unit's values."""
+
+    def __init__(self, prompt: object, units: Units) -> None:
+        self._ids = units.frame.index
+        self._columns = _columns(units)
+        by_length = sorted(self._columns, key=len, reverse=True)
+        self._pattern = re.compile(_NAMED % "|".join([_IDENTIFIER, *map(re.escape, by_length)]))
+        self._templates = _as_messages(prompt)
+        if all(_is_blank(message["content"]) for message in self._templates):
+            raise InputError("The prompt is blank.")
+        texts = itertools.chain.from_iterable(_texts(message["content"]) for message in self._templates)
+        found = [match["field"] for text in texts for match in self._pattern.finditer(text)]
+        self._fields = list(dict.fromkeys(field for field in found if field))
+        self.used = [name for name in self._fields if name in self._columns]
+        self._check(units.frame)
+
+    def _check(self, frame: pd.DataFrame) -> None:
+        unknown = [name for name in self._fields if name != "unit_id" and name not in self._columns]
+        if unknown and len(frame):
+            columns = ", ".join(["unit_id", *frame.columns])
+            raise InputError(
+                f"The prompt asks for {{{unknown[0]}}}, but units have: {columns}. "
+                f"(For a literal {{{unknown[0]}}} write {{{{{unknown[0]}}}}}.)"
+            )
+        for name in self.used:
+            missing = frame[name].isna().to_numpy()
+            if missing.any():
+                ids = frame.index[missing]
+                raise InputError(
+                    f"{name} is missing (None or NaN) in {len(ids)} of {len(frame)} units: {listed(ids)}. "
+                    f"Drop them (units.dropna(subset=[{name!r}])) or fill them first."
+                )
+
+    def messages(self, unit: int) -> list[dict[str, Any]]:
+        values = {name: str(self._columns[name][unit]) for name in self.used}
+        if values and all(_is_blank(value) for value in values.values()):
+            raise EmptyInputError(f"{', '.join(values)} is blank")
+        if "unit_id" in self._fields:
+            values.setdefault("unit_id", str(self._ids[unit]))
+        return [{**message, "content": self._fill(message["content"], values)} for message in self._templates]
+
     def _fill(self, template: Any, values: Mapping[str, str]) -> Any:
-        """One pass over named fields: braces in the texts are never templates."""
-        if not isinstance(template, str):
-            if isinstance(template, Mapping):
-                return {name: self._fill(part, values) for name, part in template.items()}
-            return [self._fill(part, values) for part in template] if isinstance(template, list) else template
-        return self._pattern.sub(lambda m: f"{{{m['literal']}}}" if m["literal"] else values[m["field"]], template)
+        """The template with its fields replaced, in one pass: braces within a unit's texts are never placeholders."""
+        if isinstance(template, str):
+            return self._pattern.sub(lambda m: f"{{{m['literal']}}}" if m["literal"] else values[m["field"]], template)
+        if isinstance(template, Mapping):
+            return {name: self._fill(part, values) for name, part in template.items()}
+        return [self._fill(part, values) for part in template] if isinstance(template, list) else template
+
+
+def _columns(units: Units) -> dict[str, Any]:
+    """Arrays by name: of these a single value is read a hundred times faster than from a frame."""
+    return {name: units.frame[name].array for name in units.frame.columns}
 
 
 def _as_messages(prompt: object) -> list[Mapping[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +18,88 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What is asked about: ids, the units' own columns, and which runs of which unit.
+    """What is asked about.
 
     Attributes
     ----------
     frame : DataFrame
         The units' own columns, one row per unit, in input order; its index is the id.
-    picked : DataFrame or None
-        Columns `unit` (row of `frame`), `model`, `prompt` and `run`, if only certain trials are meant.
     """
 
     frame: pd.DataFrame
-    picked: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every unit with every model, every prompt and every run; computed from the position, so a million costs nothing.
+
+    Attributes
+    ----------
+    units : int
+        How many there are.
+    models : tuple of str
+    prompts : tuple of str or None
+        Names; `(None,)` for a single prompt without one.
+    runs : int
+    """
+
+    units: int
+    models: tuple[str, ...]
+    prompts: tuple[str | None, ...]
+    runs: int
+
+    def __len__(self) -> int:
+        return self.units * self._trials_per_unit
+
+    @property
+    def _trials_per_unit(self) -> int:
+        return len(self.models) * len(self.prompts) * self.runs
+
+    def at(self, position: int) -> tuple[int, str, str | None, int]:
+        """Row of the unit, model, prompt and run of one trial."""
+        unit, rest = divmod(position, self._trials_per_unit)
+        arm, run = divmod(rest, self.runs)
+        model, prompt = divmod(arm, len(self.prompts))
+        return unit, self.models[model], self.prompts[prompt], run + 1
+
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of the units, models, prompts and runs of all trials."""
+        unit, rest = np.divmod(np.arange(len(self)), max(1, self._trials_per_unit))
+        arm, run = np.divmod(rest, self.runs)
+        model, prompt = np.divmod(arm, len(self.prompts))
+        return unit, np.array(self.models, dtype=object)[model], np.array(self.prompts, dtype=object)[prompt], run + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Certain trials only, as rows of `predictions` name them.
+
+    Attributes
+    ----------
+    unit : array of int
+        Row of the unit, by position of the trial.
+    model, prompt : array of object
+    run : array of int
+    """
+
+    unit: np.ndarray
+    model: np.ndarray
+    prompt: np.ndarray
+    run: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    def at(self, position: int) -> tuple[int, str, str | None, int]:
+        """Row of the unit, model, prompt and run of one trial."""
+        return int(self.unit[position]), self.model[position], self.prompt[position], int(self.run[position])
+
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of the units, models, prompts and runs of all trials."""
+        return self.unit, self.model, self.prompt, self.run
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,70 +109,49 @@ class Plan:
     Attributes
     ----------
     units : Units
-    models : tuple of str
-    runs : int
+    layout : Grid or Picked
+        Which trials there are.
     prompts : tuple of str or None
         Names; `(None,)` for a single prompt without one.
     """
 
     units: Units
-    models: tuple[str, ...]
-    runs: int
+    layout: Grid | Picked
     prompts: tuple[str | None, ...] = (None,)
 
     def __len__(self) -> int:
-        if self.units.picked is not None:
-            return len(self.units.picked)
-        return len(self.units) * self._each
+        return len(self.layout)
 
     @property
-    def _each(self) -> int:
-        return len(self.models) * len(self.prompts) * self.runs
+    def is_grid(self) -> bool:
+        """Whether every unit is asked of every model, prompt and run."""
+        return isinstance(self.layout, Grid)
 
     def unit_of(self, position: int) -> int:
         """Row of the unit that the trial at `position` is about."""
-        if self.units.picked is not None:
-            return int(self.units.picked["unit"].to_numpy()[position])
-        return position // self._each
+        return self.layout.at(position)[0]
 
     def trials(self, positions: Iterable[int] | None = None) -> Iterator[Trial]:
         """The trials in input order, or those at `positions`."""
         ids: Any = self.units.frame.index
-        picked = self.units.picked
-        if picked is not None:
-            rows, models, prompts, runs = (picked[name].to_numpy() for name in ("unit", "model", "prompt", "run"))
-            for at in range(len(picked)) if positions is None else positions:
-                yield Trial(at, ids[rows[at]], models[at], int(runs[at]), prompts[at])
-            return
-        each, arms = self._each, list(itertools.product(self.models, self.prompts))
-        for at in range(len(self)) if positions is None else positions:
-            arm, run = divmod(at % each, self.runs)
-            model, prompt = arms[arm]
-            yield Trial(at, ids[at // each], model, run + 1, prompt)
+        for position in range(len(self)) if positions is None else positions:
+            unit, model, prompt, run = self.layout.at(position)
+            yield Trial(position, ids[unit], model, run, prompt)
 
     def keys(self) -> pd.DataFrame:
         """Columns `unit` (row number), `unit_id`, `model`, `prompt` (if named), `run` of all trials, by position."""
-        if self.units.picked is not None:
-            picked = self.units.picked
-            unit, model, prompt, run = (picked[name].to_numpy() for name in ("unit", "model", "prompt", "run"))
-        else:
-            at = np.arange(len(self))
-            arm = at % self._each // self.runs
-            unit, run = at // self._each, at % self.runs + 1
-            model = np.array(self.models, dtype=object)[arm // len(self.prompts)]
-            prompt = np.array(self.prompts, dtype=object)[arm % len(self.prompts)]
+        unit, model, prompt, run = self.layout.columns()
         ids = self.units.frame.index.take(unit)
-        return pd.DataFrame(
-            {
-                "unit": unit.astype("int64"),
-                "unit_id": pd.Series(ids.to_flat_index() if isinstance(ids, pd.MultiIndex) else ids).reset_index(
-                    drop=True
-                ),
-                "model": pd.array(model, dtype="str"),
-                **({} if self.prompts == (None,) else {"prompt": pd.array(prompt, dtype="str")}),
-                "run": run.astype("int64"),
-            }
-        )
+        keys = {
+            "unit": unit.astype("int64"),
+            "unit_id": pd.Series(ids).reset_index(drop=True),
+            "model": pd.array(model, dtype="str"),
+            "prompt": pd.array(prompt, dtype="str"),
+            "run": run.astype("int64"),
+        }
+        if self.prompts == (None,):
+            del keys["prompt"]
+        return pd.DataFrame(keys)
 
 
 def read_units(
@@ -141,15 +186,13 @@ def read_units(
     frame = _as_frame(units)
     if {"unit_id", "run"} <= set(frame.columns):
         taken = {*result_columns, "unit_id", "run", "model"} | ({"prompt"} if prompts != (None,) else set())
-        return Plan(_picked(frame, taken, models, prompts), models, runs, prompts)
+        return _read_rows(frame, taken, models, prompts)
     named = "unit_id" in frame.columns
     if named:
         frame = frame.set_index("unit_id")
     levels = (frame.index.get_level_values(level) for level in range(frame.index.nlevels))
     missing = np.any([level.isna() for level in levels], axis=0)
-    if isinstance(frame.index, pd.MultiIndex):
-        frame.index = frame.index.to_flat_index()
-    frame.index = frame.index.rename("unit_id")
+    frame.index = _flat(frame.index)
     if missing.any():
         raise InputError(
             f"unit_id is missing in row {int(np.flatnonzero(missing)[0])} (of {len(frame)}): every unit needs one."
@@ -159,7 +202,12 @@ def read_units(
         twice = frame.index[frame.index.duplicated()].unique()
         way_out = "drop(columns='unit_id')" if named else "reset_index(drop=True)"
         raise InputError(f"unit_id must be unique, but {listed(twice)} stands more than once: try units.{way_out}.")
-    return Plan(Units(frame), models, runs, prompts)
+    return Plan(Units(frame), Grid(len(frame), models, prompts, runs), prompts)
+
+
+def _flat(ids: pd.Index) -> pd.Index:
+    """The ids under their own name, each one value: of several levels a tuple."""
+    return (ids.to_flat_index() if isinstance(ids, pd.MultiIndex) else ids).rename("unit_id")
 
 
 def _as_frame(units: object) -> pd.DataFrame:
@@ -216,7 +264,8 @@ def _check_hashable(ids: pd.Index | pd.Series) -> None:
             raise InputError(f"unit_id must be text, numbers or the like, not a {type(one).__name__}.") from None
 
 
-def _picked(frame: pd.DataFrame, taken: set[str], models: tuple[str, ...], prompts: tuple[str | None, ...]) -> Units:
+def _read_rows(frame: pd.DataFrame, taken: set[str], models: tuple[str, ...], prompts: tuple[str | None, ...]) -> Plan:
+    """Rows of `predictions` as a plan of exactly these trials; `taken` are the columns that are not the unit's own."""
     # A column of the unit with the name of a result's is called status_ in predictions.
     own = {name: name for name in frame.columns if name not in taken}
     own |= {name: name[:-1] for name in own if name.rstrip("_") in taken and name[:-1] in frame.columns}
@@ -228,22 +277,21 @@ def _picked(frame: pd.DataFrame, taken: set[str], models: tuple[str, ...], promp
     if (ids < 0).any():
         raise InputError("unit_id is missing in some rows.")
     first = ~pd.Series(ids).duplicated().to_numpy()
-    units = frame.loc[first, list(own)].rename(columns=own).set_axis(pd.Index(labels, name="unit_id"))
-    picked = pd.DataFrame({"unit": ids.astype("int64"), "run": runs.to_numpy().astype("int64")})
+    units = frame.loc[first, list(own)].rename(columns=own).set_axis(_flat(pd.Index(labels)))
+    trials = pd.DataFrame({"row": np.arange(len(frame)), "unit": ids, "run": runs.to_numpy().astype("int64")})
     arms: tuple[tuple[str, tuple[Any, ...]], ...] = (("model", models), ("prompt", prompts))
     for name, known in arms:
         if name in taken and name in frame.columns and frame[name].isin(known).any():
-            # Rows cross with what they leave open, so these stand in the rows' order still.
-            each = max(1, len(picked) // max(1, len(frame)))
-            picked[name] = frame[name].to_numpy(dtype=object)[picked.index.to_numpy() // each]
-            unknown = picked.loc[~picked[name].isin(known), name]
+            trials[name] = frame[name].to_numpy(dtype=object)[trials["row"].to_numpy()]
+            unknown = trials.loc[~trials[name].isin(known), name]
             if len(unknown):
                 raise InputError(f"The rows hold the {name} {unknown.iat[0]!r}, which is not in {name}={list(known)}.")
         else:
-            picked = picked.merge(pd.DataFrame({name: np.array(known, dtype=object)}), how="cross")
-    if picked.duplicated().any():
+            trials = trials.merge(pd.DataFrame({name: np.array(known, dtype=object)}), how="cross")
+    if trials.drop(columns="row").duplicated().any():
         raise InputError("Some trials (unit_id, model, run) stand more than once in the rows.")
-    return Units(units, picked)
+    unit, model, prompt, run = (trials[name].to_numpy() for name in ("unit", "model", "prompt", "run"))
+    return Plan(Units(units), Picked(unit, model, prompt, run), prompts)
 
 
 def listed(ids: Iterable[Hashable]) -> str:

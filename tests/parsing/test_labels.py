@@ -1,43 +1,19 @@
-"""An answer is read from certain to lenient, and whatever is cut, double or a guess is refused."""
+"""A category is read from certain to lenient, and whatever is cut, double or a guess is refused."""
 
-import asyncio
 import contextlib
 import enum
-import functools
 import json
-import re
-import time
-from collections.abc import Callable
-from datetime import date
-from typing import Any
 
 import pandas as pd
-import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import (
-    EmptyAnswerError,
-    InputError,
-    InvalidLabelError,
-    ParseError,
-    RefusalError,
-    TruncatedError,
-    ValidationError,
-)
+from llmlab.errors import EmptyAnswerError, InvalidLabelError, ParseError, TruncatedError
 from llmlab.parsing import Parsed, make_parser
 
 YES_NO = make_parser(categories=["yes", "no"])
 quick = settings(max_examples=150, deadline=None, database=None)
-
-
-class Review(pydantic.BaseModel):
-    label: str
-    score: float | None = None
-
-
-REVIEW = make_parser(response_model=Review)
 
 FAULTS = {  # id: (text, notes or the error's class)
     "j-fence": ('```json\n{"label": "yes"}\n```', ()),
@@ -131,32 +107,6 @@ def test_every_fault_gives_yes_or_its_error(text, expected):
         str(caught.value).encode()
 
 
-@pytest.mark.parametrize(
-    ("finish_reason", "notes"),
-    [("stop", ()), ("STOP", ()), (None, ("no finish_reason",)), ("eos_token", ("finish_reason eos_token",))],
-)
-def test_an_odd_finish_reason_is_noted(finish_reason, notes):
-    assert YES_NO.parse('{"label": "yes"}', finish_reason) == Parsed("yes", notes)
-
-
-@pytest.mark.parametrize("finish_reason", ["length", "LENGTH", "MAX_TOKENS", "error", "insufficient_system_resource"])
-def test_after_a_cut_only_complete_strict_json_counts(finish_reason):
-    for text in ('{"label": "yes"}', '{"label": "yes"}\n\n\n', '<think>no</think>{"label": "yes"}'):
-        assert YES_NO.parse(text, finish_reason) == Parsed("yes", (f"finish_reason {finish_reason}",))
-    refused = ["yes", '"yes"', '{"label": "yes",}', '{"label": "yes"} Wait', '```json\n{"label": "yes"}\n```', None, ""]
-    for text in [*refused, '{"label": "maybe"}', "<think>ye", '{"label": "yes"']:
-        with pytest.raises(TruncatedError):
-            YES_NO.parse(text, finish_reason)
-    with pytest.raises(TruncatedError):
-        make_parser(response_model=pydantic.RootModel[int]).parse("12", finish_reason)
-
-
-@pytest.mark.parametrize("finish_reason", ["content_filter", "SAFETY", "RECITATION"])
-def test_a_filtered_answer_is_none(finish_reason):
-    with pytest.raises(RefusalError):
-        YES_NO.parse('{"label": "yes"}', finish_reason)
-
-
 def test_an_unknown_label_is_named_with_the_choices():
     with pytest.raises(
         InvalidLabelError, match=r"'maybe' is not one of the categories. Choose one of: \"yes\", \"no\""
@@ -243,142 +193,6 @@ def test_awkward_categories_are_told_apart(label):
     assert parser.parse('{"label": "1."}').value == "1"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"categories": ["a"], "parse": str.strip},
-        {"categories": ["a"], "response_model": Review},
-        {"categories": []},
-        {"categories": "yes"},
-        {"categories": {"yes": 1}},
-        {"categories": pd.DataFrame({"yes": [1]})},
-        {"categories": 5},
-        {"categories": ["yes", "yes"]},
-        {"categories": ["yes", "Yes "]},
-        {"categories": ["not spam", "not_spam"]},
-        {"categories": ["yes", float("nan")]},
-        {"categories": ["yes", None]},
-        {"categories": pd.Series(["yes", None])},
-        {"categories": ["yes", " \u200b"]},
-        {"categories": [1, 2]},
-        {"categories": [True, False]},
-        {"response_model": Review(label="x")},
-        {"response_model": dict},
-        {"response_model": list[Review]},
-        {"response_model": pydantic.BaseModel},
-        {"response_model": "Review"},
-        {"response_model": pydantic.create_model("NoSchema", call=(Callable[[], int], ...))},
-        {"parse": "json"},
-        {"parse": asyncio.sleep},
-        {"parse": functools.partial(asyncio.sleep, 1)},
-    ],
-    ids=lambda arguments: re.sub(r" at 0x\w+", "", str(arguments)),
-)
-def test_what_cannot_work_is_refused_before_anything_is_sent(arguments):
-    with pytest.raises(InputError):
-        make_parser(**arguments)
-
-
-def test_a_model_is_validated_and_its_fields_are_columns():
-    assert REVIEW.parse('{"label": "good", "score": 0.9, "more": 1}') == Parsed(Review(label="good", score=0.9))
-    assert REVIEW.parse('Sure: {"label": "good", "score": NaN}') == Parsed(Review(label="good"), ("repaired",))
-    assert REVIEW.parse("{'label': 'good', 'score': nan}") == Parsed(Review(label="good"), ("repaired",))
-    assert REVIEW.columns == ("label", "score")
-
-
-@pytest.mark.parametrize("score", ['"0,9"', "0,9", "9 %", "$5", "1e", "0.9.", "--1"])
-def test_a_number_is_never_guessed(score):
-    with pytest.raises(ParseError):
-        REVIEW.parse(f'{{"label": "good", "score": {score}}}')
-
-
-def test_a_refused_model_says_which_field_and_why():
-    with pytest.raises(ValidationError, match=r"does not fit Review: label: Field required; score: Input should be a"):
-        REVIEW.parse('{"score": "0,9"}')
-    with pytest.raises(ValidationError, match="and 92 more"):
-        make_parser(response_model=pydantic.RootModel[list[int]]).parse(json.dumps(["x"] * 100))
-    for text in ("good", "I'm sorry.", '{"label": "\\ud800"}', '"good"'):
-        with pytest.raises(ParseError):
-            REVIEW.parse(text)
-
-
-def test_a_strict_model_still_takes_dates_and_enums_from_json():
-    class Strict(pydantic.BaseModel, strict=True):
-        day: date
-        mood: Mood
-
-    assert make_parser(response_model=Strict).parse('{"day": "2024-02-29", "mood": "good mood"}').value == Strict(
-        day=date(2024, 2, 29), mood=Mood.GOOD
-    )
-
-
-def test_a_bug_in_a_validator_passes_through():
-    class Buggy(pydantic.BaseModel):
-        label: str
-
-        @pydantic.field_validator("label")
-        @classmethod
-        def check(cls, label: str) -> str:
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        make_parser(response_model=Buggy).parse('{"label": "x"}')
-
-
-class Node(pydantic.BaseModel):
-    default: str = "x"
-    children: list["Node"] = []
-
-
-def test_schemas_are_closed_and_say_whether_they_are_strict():
-    schema = make_parser(response_model=Node).schema
-    assert schema is not None
-    assert (schema["name"], schema["strict"]) == ("Node", True)
-    for part in (schema["schema"], schema["schema"]["$defs"]["Node"]):
-        assert part["required"] == ["default", "children"]
-        assert part["additionalProperties"] is False
-        assert "default" not in part["properties"]["children"]
-    loose = make_parser(response_model=pydantic.create_model("Loose[int]", counts=(dict[str, int], ...))).schema
-    assert loose is not None
-    assert (loose["name"], loose["strict"]) == ("Loose_int_", False)
-    assert loose["schema"]["properties"]["counts"]["additionalProperties"] == {"type": "integer"}
-    assert make_parser(response_model=pydantic.RootModel[list[int]]).schema is None
-
-
-def test_a_list_is_read_from_prose_and_fences():
-    items = make_parser(response_model=pydantic.RootModel[list[Review]])
-    numbers = make_parser(response_model=pydantic.RootModel[list[int]])
-    assert items.parse('Here: [{"label": "a"}, {"label": "b"}]').value.root == [Review(label="a"), Review(label="b")]
-    assert numbers.parse("Here:\n```json\n[1, 2]\n```").value.root == [1, 2]
-
-
-def test_a_callable_gets_the_text_and_only_its_value_errors_are_parse_errors():
-    def raising(error: Exception):
-        def parse(text: str) -> object:
-            raise error
-
-        return make_parser(parse=parse)
-
-    assert make_parser(parse=json.loads).parse(" [1]") == Parsed([1])
-    assert make_parser(parse=int).parse("7", "length") == Parsed(7, ("finish_reason length",))
-    with pytest.raises(ParseError, match="JSONDecodeError: Expecting value"):
-        make_parser(parse=json.loads).parse("x")
-    for error in (ValueError("v"), KeyError("k"), IndexError("i"), InvalidLabelError("l")):
-        with pytest.raises(ParseError):
-            raising(error).parse("x")
-    for bug in (TypeError("t"), AttributeError("a"), ZeroDivisionError("z")):
-        with pytest.raises(type(bug)):
-            raising(bug).parse("x")
-
-
-def test_without_a_description_the_text_is_the_value():
-    parser = make_parser()
-    assert parser.parse("\ufeff Hello {world} \n") == Parsed("Hello {world}")
-    assert (parser.instruction, parser.schema, parser.columns) == (None, None, ())
-    with pytest.raises(EmptyAnswerError):
-        parser.parse(" ")
-
-
 HUGE = {
     "brackets": "[" * 1_000_000,
     "objects": '{"a":' * 200_000,
@@ -400,11 +214,10 @@ HUGE = {
 
 
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE.keys())
-def test_huge_and_deep_answers_are_refused_in_time(text):
-    started = time.perf_counter()
+def test_huge_and_deep_answers_are_read_or_refused(text):
+    """Without care some of these take minutes, or exhaust the stack."""
     with contextlib.suppress(ParseError):
         assert YES_NO.parse(text).value == "yes"
-    assert time.perf_counter() - started < 2  # about 0.3 s; the rest is for a busy machine
 
 
 PREFIXES = ["spam", "spam other", "no", "not", "not sure", "a"]
@@ -436,58 +249,3 @@ def test_no_truncation_becomes_another_label(label, form, why, data):
     for finish_reason in ("stop", "length"):
         with contextlib.suppress(ParseError):
             assert parser.parse(cut, finish_reason).value == label
-
-
-pieces = (
-    """{"label" :"yes" no {'label':'no'} "why": null NaN 0,9 ```json </think> <think> <label> </label> {yes,no} //"""
-)
-fragments = st.sampled_from([*pieces.split(), *"{}[]()'\"“”:,.\\`<>\n ", "\ud800", "\x00", '{"label": "yes"}'])
-any_text = st.one_of(st.text(), st.lists(fragments, max_size=12).map("".join))
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@quick
-@given(any_text, st.sampled_from(["stop", "length", None]))
-def test_any_text_gives_a_category_or_a_parse_error(text, finish_reason):
-    for parser, kind in ((YES_NO, str), (REVIEW, Review), (make_parser(), str)):
-        try:
-            value = parser.parse(text, finish_reason).value
-        except ParseError:
-            continue
-        assert isinstance(value, kind)
-        assert parser is not YES_NO or value in ("yes", "no")
-
-
-@quick
-@given(json_values)
-def test_any_json_gives_a_category_or_a_parse_error(value):
-    for answer in (value, {"label": value}, {"label": {"label": value}}):
-        with contextlib.suppress(ParseError):
-            assert YES_NO.parse(json.dumps(answer)).value in ("yes", "no")
-
-
-@quick
-@given(st.dictionaries(st.text(max_size=9), json_values, min_size=1, max_size=4))
-def test_valid_json_is_delivered_as_it_is(value):
-    anything = make_parser(response_model=pydantic.RootModel[dict[str, Any]])
-    for form in (json.dumps(value), f"```json\n{json.dumps(value)}\n```", f"Here: {json.dumps(value)} Good?"):
-        assert anything.parse(form) == Parsed(pydantic.RootModel[dict[str, Any]](value))
-
-
-@quick
-@given(st.sampled_from(PREFIXES), st.text("abc XY,.'\"“é-1:", max_size=16), st.booleans())
-def test_a_repair_moves_punctuation_but_never_content(label, why, escaped):
-    anything = make_parser(response_model=pydantic.RootModel[dict[str, str]])
-    for value in ({"why": why, "label": label}, {"label": label, "why": why}):
-        naive = ", ".join(f"'{key}': '{item}'" for key, item in value.items())
-        try:
-            repaired = anything.parse(repr(value) if escaped else f"{{{naive}}}").value.root
-        except ParseError:
-            continue
-        assert repaired.get("label", label) == label
-        kept = [re.sub(r"[\s'\"“:,]", "", "".join(sum(item.items(), ()))) for item in (value, repaired)]
-        assert kept[0] == kept[1]

@@ -1,0 +1,49 @@
+"""Text of an answer → what the user's own function makes of it, or the text itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmlab.errors import InputError, ParseError
+from llmlab.json_text import BLANK, short
+from llmlab.parsing.base import Parser, Read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionParser(Parser):
+    """Reads whatever a function makes of the text."""
+
+    function: Callable[[str], object]
+
+    def _read(self, text: str, cut: bool) -> Read:
+        try:
+            return self.function(text), ()
+        except (ValueError, KeyError, IndexError) as error:
+            raise ParseError(f"{type(error).__name__}: {error}"[:500]) from error
+
+
+def function_parser(function: Any) -> Parser:
+    """The parser of the user's own function.
+
+    Raises
+    ------
+    InputError
+        It cannot be called, or is async.
+    """
+    if not callable(function):
+        raise InputError(f"parse is {short(function)}, but must be a function that takes the answer's text.")
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        raise InputError("parse is async, but must be a plain function: text in, value out.")
+    return FunctionParser(function=function)
+
+
+def text_parser() -> Parser:
+    """The parser whose value is the text itself, without blanks around it."""
+    return FunctionParser(function=_stripped)
+
+
+def _stripped(text: str) -> str:
+    return text.strip(BLANK)

@@ -1,0 +1,151 @@
+"""Text of an answer → one of the categories; a label that would have to be guessed is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from llmlab.errors import InputError, InvalidLabelError, ParseError
+from llmlab.json_text import BLANK, ZERO_WIDTH, read_json, short
+from llmlab.parsing.base import Parser, Read
+
+_LABEL_KEYS = ("label", "category")
+# Terminal colours, control characters and halves of surrogate pairs: nobody meant them as part of a label.
+_UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_WRAPS = {'"': '"', "'": "'", "`": "`", "*": "*", "_": "_", "“": "”", "‘": "’", "„": "“", "«": "»", "(": ")", "[": "]"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryParser(Parser):
+    """Reads one of the categories.
+
+    Attributes
+    ----------
+    exact : dict
+        Category by the label that the model sees.
+    normalised : dict
+        Category by the label without regard to case, spaces, hyphens and punctuation around it.
+    choices : str
+        What an error message says about the labels to choose from.
+    max_chars : int
+        Longer texts are no label; to normalise a megabyte of combining marks would take minutes.
+    """
+
+    exact: dict[str, object]
+    normalised: dict[str, object]
+    choices: str
+    max_chars: int
+
+    def _read(self, text: str, cut: bool) -> Read:
+        answer, is_json, notes = read_json(text, cut)
+        if not is_json and self._match(answer) is None:
+            raise ParseError(f"The answer is neither JSON nor just a category: {short(answer)}.{self.choices}")
+        value, more = self._category(answer)
+        return value, tuple(dict.fromkeys(notes + more))
+
+    def _category(self, answer: object, depth: int = 0) -> Read:
+        if not isinstance(answer, dict):
+            match = self._match(answer)
+            if match is None:
+                raise InvalidLabelError(f"{short(answer)} is not one of the categories.{self.choices}")
+            return match[0], match[1] if depth else (*match[1], "bare")
+        named = {key: item for key, item in answer.items() if key.strip(BLANK).casefold() in _LABEL_KEYS}
+        notes = ("normalised",) * any(key not in _LABEL_KEYS for key in named) + ("nested",) * depth
+        if not named and depth == 0 and len(answer) == 1:
+            named = answer
+        found = [self._category(item, depth + 1) for item in named.values()] if depth < 2 else []
+        if not found or any(value is not found[0][0] for value, _ in found):
+            raise InvalidLabelError(f"The answer has {len(found) or 'no'} labels: {short(answer)}.{self.choices}")
+        return found[0][0], notes + found[0][1]
+
+    def _match(self, label: object) -> Read | None:
+        if isinstance(label, str) and label in self.exact:
+            return self.exact[label], ()
+        if isinstance(label, int | float):  # 4 and true are spelled like the categories "4" and "true"
+            label = json.dumps(label)
+        if not isinstance(label, str):
+            return None
+        label = label.strip(BLANK)
+        key = _normal(label) if len(label) <= self.max_chars else None
+        return (self.normalised[key], ("normalised",)) if key in self.normalised else None
+
+
+def category_parser(categories: object) -> Parser:
+    """The parser of these categories.
+
+    Raises
+    ------
+    InputError
+        There are none, one is no text, or two cannot be told apart in an answer.
+    """
+    exact = _labels(categories)
+    seen: dict[str, str] = {}
+    for label in exact:
+        other = seen.setdefault(_normal(label), label)
+        if other is not label:
+            raise InputError(
+                f"The categories {other!r} and {label!r} cannot be told apart in an answer: case, spaces, hyphens "
+                "and punctuation around them do not count. Rename one."
+            )
+    listed = ", ".join(json.dumps(label, ensure_ascii=False) for label in exact)
+    schema = {
+        "type": "object",
+        "properties": {"label": {"type": "string", "enum": list(exact)}},
+        "required": ["label"],
+        "additionalProperties": False,
+    }
+    return CategoryParser(
+        instruction=f'Answer with JSON only: {{"label": "<category>"}}, where <category> is one of: {listed}.',
+        schema={"name": "category", "strict": True, "schema": schema},
+        categories=tuple(exact.values()),
+        exact=exact,
+        normalised={key: exact[label] for key, label in seen.items()},
+        choices=f" Choose one of: {listed if len(listed) <= 500 else listed[:500] + '…'}.",
+        max_chars=100 + 2 * max(map(len, exact)),
+    )
+
+
+def _labels(categories: Any) -> dict[str, object]:
+    """Label that the model sees → the caller's own object."""
+    if isinstance(categories, type) and issubclass(categories, Enum):
+        pairs = [(item.value if isinstance(item.value, str) else item.name, item.value) for item in categories]
+    else:
+        values = getattr(getattr(categories, "dtype", categories), "categories", categories)  # of a categorical
+        if isinstance(values, set | frozenset):
+            values = sorted(values, key=str)
+        elif hasattr(values, "tolist") and getattr(values, "ndim", 0) == 1:  # Series, Index, array
+            values = values.tolist()
+        if not isinstance(values, list | tuple):
+            raise InputError(f"categories is {short(values)}, but must be a list of str or an Enum class.")
+        pairs: list[tuple[Any, Any]] = [(item, item) for item in values]
+    if not pairs:
+        raise InputError("categories is empty: give the labels that an answer may have.")
+    for label, _ in pairs:
+        if not isinstance(label, str) or not label.strip(BLANK):
+            raise InputError(f"The category {label!r} ({type(label).__name__}) must be a str that is not blank.")
+    labels = dict(pairs)
+    if len(labels) < len(pairs):
+        double = next(label for index, (label, _) in enumerate(pairs) if label in dict(pairs[:index]))
+        raise InputError(f"The category {double!r} is given twice. Of a column of labels pass `column.unique()`.")
+    return labels
+
+
+def _normal(label: str) -> str:
+    """Return the form in which labels are compared when they are not equal as they are."""
+    text = (
+        unicodedata.normalize("NFKC", _UNPRINTABLE.sub("", label))
+        .casefold()
+        .translate(dict.fromkeys(map(ord, ZERO_WIDTH)))
+    )
+    text = re.sub(r"(?<=[^\W_])[\s_\-‐‑–—]+(?=[^\W_])", " ", text).strip()
+    while True:
+        bare = text.rstrip(".,;:!。 ")
+        if len(bare) > 1 and _WRAPS.get(bare[0]) == bare[-1]:  # in pairs only: a lone quote is the sign of a cut
+            bare = bare[1:-1].strip()
+        if not bare or bare == text:
+            return text
+        text = bare
