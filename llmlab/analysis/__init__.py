@@ -1,6 +1,23 @@
-"""What the frames say: agreement, scores, costs. Frames in, frames out."""
+"""What the frames say: totals, agreement, scores. Frames in, frames out."""
 
-from llmlab.analysis.agreement import agreement, arm_columns, consensus, nullable, wide
-from llmlab.analysis.scoring import Gold, Score, compare, costs, score
+from llmlab.analysis.agreement import agreement, consensus, nullable, wide
+from llmlab.analysis.comparison import compare
+from llmlab.analysis.scoring import Gold, Score, score
+from llmlab.analysis.totals import Total, arm_columns, by_group, costs, may_be_billed, unknown
 
-__all__ = ["Gold", "Score", "agreement", "arm_columns", "compare", "consensus", "costs", "nullable", "score", "wide"]
+__all__ = [
+    "Gold",
+    "Score",
+    "Total",
+    "agreement",
+    "arm_columns",
+    "by_group",
+    "compare",
+    "consensus",
+    "costs",
+    "may_be_billed",
+    "nullable",
+    "score",
+    "unknown",
+    "wide",
+]

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis.totals import arm_columns
 from llmlab.errors import InputError
 
 DRAWS = 1000
@@ -65,12 +66,6 @@ def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
         values = table.to_numpy()
         counts = (values[:, :, None] == np.arange(len(labels))).sum(axis=1)
         yield Votes(dict(zip(columns, map(str, name), strict=True)), counts, table, labels, asked)
-
-
-def arm_columns(predictions: pd.DataFrame) -> list[str]:
-    """`model`, and `prompt` where it stands as llmlab's own column."""
-    named = list(predictions.columns[:4]) == ["unit_id", "model", "prompt", "run"]
-    return ["model", "prompt"] if named else ["model"]
 
 
 def label_index(prediction: pd.Series) -> pd.Index:
@@ -201,10 +196,8 @@ def _alpha(counts: np.ndarray) -> float:
     if counts.size * counts.shape[1] > _MOST_CELLS:
         # The package holds labels × labels for every unit.
         return float(_alpha_of_sums(_sums(counts).sum(axis=0)))
-    try:
-        import krippendorff
-    except ImportError:
-        raise InputError("agreement() needs the package krippendorff: pip install 'llmlab[agreement]'.") from None
+    import krippendorff
+
     return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
 
 

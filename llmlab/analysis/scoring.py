@@ -1,4 +1,4 @@
-"""How right the predictions are, and which model is worth its money. Frames in, frames out.
+"""How right the predictions are. Frames in, frames out.
 
 References
 ----------
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.agreement import arm_columns, bootstrap, consensus, label_index, unanimous, votes
+from llmlab.analysis.agreement import bootstrap, consensus, label_index
+from llmlab.analysis.totals import NONE, arm_columns
 from llmlab.errors import InputError
-from llmlab.records import TOKENS
 
-NONE = "(none)"
 Gold = str | pd.Series | Mapping[Hashable, object]
 
 
@@ -101,7 +100,7 @@ def score(predictions: pd.DataFrame, gold: Gold, *, level: float = 0.95, seed: i
         for run, one in part.groupby("run"):
             rows.append(arm | {"of": f"run {run}"} | _measured(one, labels, level))
         rng = np.random.default_rng(seed)
-        right = _is_right(part)
+        right = is_right(part)
         # A unit's share of right answers, so that its runs stay together in a draw.
         weights = pd.DataFrame({"right": right, "asked": 1}).groupby(part["unit_id"], sort=False).sum().to_numpy(float)
         low, high = bootstrap(
@@ -126,12 +125,12 @@ def score(predictions: pd.DataFrame, gold: Gold, *, level: float = 0.95, seed: i
     )
 
 
-def _is_right(rows: pd.DataFrame) -> pd.Series:
+def is_right(rows: pd.DataFrame) -> pd.Series:
     return (rows["prediction"].astype(object) == rows["gold_"]) & (rows["status"] == "ok")
 
 
 def _measured(rows: pd.DataFrame, labels: pd.Index, level: float) -> dict[str, Any]:
-    right, answered = _is_right(rows), rows["status"] == "ok"
+    right, answered = is_right(rows), rows["status"] == "ok"
     low, high = wilson(float(right.sum()), len(rows), level)
     matrix = _confusion(rows, labels)
     # As in scikit-learn: over the labels that occur in gold or were predicted.
@@ -169,83 +168,6 @@ def _by_category(matrix: pd.DataFrame, labels: pd.Index) -> Iterator[tuple[float
         )
 
 
-def compare(
-    predictions: pd.DataFrame,
-    attempts: pd.DataFrame,
-    gold: Gold | None = None,
-    *,
-    level: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Models side by side.
-
-    Returns
-    -------
-    DataFrame
-        One row per model (× prompt): `units`, `answers`, `failed`, `parse_errors` (attempts), with gold `accuracy`,
-        `low`, `high` (bootstrap over units) and `difference`, `difference_low`, `difference_high` (paired over the
-        units, to the first row); `cost_usd`, `cost_usd_per_1000_units`, `cost_usd_per_correct` (NA where any price is
-        unknown), `total_tokens`, `mean_latency_s`, `median_latency_s`, `unanimous`.
-    """
-    columns = arm_columns(predictions)
-    frame = predictions if gold is None else predictions.assign(gold_=gold_of(predictions, gold))
-    unanimity = [unanimous(arm.counts) for arm in votes(predictions)]
-    rows, first = [], None
-    for (name, part), share in zip(frame.groupby(columns, sort=False, observed=True), unanimity, strict=True):
-        mine = attempts[(attempts[columns] == list(name)).all(axis=1)]
-        units = part["unit_id"].nunique()
-        paid = mine[mine["total_tokens"].notna()]
-        cost = float(paid["cost_usd"].sum()) if len(paid) and paid["cost_usd"].notna().all() else None
-        row: dict[str, Any] = dict(zip(columns, name, strict=True)) | {
-            "units": units,
-            "answers": int((part["status"] == "ok").sum()),
-            "failed": int((part["status"] == "failed").sum()),
-            "parse_errors": int((mine["status"] == "parse_error").sum()),
-        }
-        correct, spent = None, 0.0
-        if gold is not None:
-            known = part[part["gold_"].notna()]
-            right = _is_right(known)
-            by_unit, correct = right.groupby(known["unit_id"], sort=False).mean(), int(right.sum())
-            spent = float(paid.loc[paid["unit_id"].isin(known["unit_id"]), "cost_usd"].sum())
-            rng = np.random.default_rng(seed)
-            low, high = bootstrap(by_unit.to_numpy(), lambda draws: draws.mean(axis=-1), level, rng)
-            row |= {"accuracy": float(by_unit.mean()), "low": low, "high": high}
-            if first is None:
-                first = by_unit
-                row |= {"difference": None, "difference_low": None, "difference_high": None}
-            else:
-                paired = (by_unit - first.reindex(by_unit.index)).dropna().to_numpy()
-                low, high = bootstrap(paired, lambda draws: draws.mean(axis=-1), level, np.random.default_rng(seed))
-                row |= {"difference": float(paired.mean()), "difference_low": low, "difference_high": high}
-        rows.append(
-            row
-            | {
-                "cost_usd": cost,
-                "cost_usd_per_1000_units": None if cost is None else 1000 * cost / units,
-                "cost_usd_per_correct": spent / correct if cost is not None and correct else None,
-                "total_tokens": mine["total_tokens"].sum(min_count=1),
-                "mean_latency_s": float(mine["latency_s"].mean()),
-                "median_latency_s": float(mine["latency_s"].median()),
-                "unanimous": share,
-            }
-        )
-    table = pd.DataFrame(rows)
-    if "total_tokens" in table:
-        table["total_tokens"] = table["total_tokens"].astype("Int64")
-    for name in (
-        "cost_usd",
-        "cost_usd_per_1000_units",
-        "cost_usd_per_correct",
-        "difference",
-        "difference_low",
-        "difference_high",
-    ):
-        if name in table:
-            table[name] = table[name].astype("Float64")
-    return table
-
-
 def wilson(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a share: `right` of `n`."""
     from statistics import NormalDist
@@ -257,39 +179,3 @@ def wilson(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def costs(predictions: pd.DataFrame, attempts: pd.DataFrame, by: str = "model") -> pd.DataFrame:
-    """What was used and spent, in total.
-
-    Parameters
-    ----------
-    by : {"model", "prompt", "category", "outcome", "attempt"}
-        "category" is the label the trial ended with, "outcome" the attempt's status: what `parse_error` and
-        `call_error` cost is what failures cost; "attempt" is its number: from 2 on it is what repeating costs.
-
-    Returns
-    -------
-    DataFrame
-        One row per group: `attempts`, the token columns and `cost_usd` summed over what is known (NA if nothing is),
-        and `unknown_cost`: answered attempts whose price is unknown, which are in no sum.
-    """
-    columns = {"model": "model", "prompt": "prompt", "category": "category", "outcome": "status", "attempt": "attempt"}
-    frame = attempts
-    if by not in columns or (by == "prompt" and "prompt" not in arm_columns(predictions)):
-        raise InputError(
-            f"by={by!r}: choose one of model, category, outcome, attempt (or prompt, if there are several)."
-        )
-    if by == "category":
-        key = ["unit_id", *arm_columns(predictions), "run"]
-        labels = predictions[key].assign(
-            category=predictions["prediction"].astype(object).where(predictions["status"] == "ok")
-        )
-        frame = attempts.merge(labels, on=key, how="left", validate="many_to_one")
-        frame["category"] = frame["category"].fillna(NONE).astype(str)
-    frame = frame.assign(unknown_cost=frame["http_status"].eq(200).fillna(False) & frame["cost_usd"].isna())
-    names = [*TOKENS, "cost_usd"]
-    groups = frame.groupby(columns[by], sort=by == "attempt")
-    table = groups[names].sum(min_count=1)
-    table.insert(0, "attempts", groups.size())
-    return table.assign(unknown_cost=groups["unknown_cost"].sum().astype("int64")).rename_axis(by).reset_index()
