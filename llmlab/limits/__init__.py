@@ -1,5 +1,7 @@
 """One rate limiter per API key, for every experiment, event loop and thread of this process."""
 
-from llmlab.limits.limiter import Grant, RateLimiter, RateLimiterRegistry
+from llmlab.limits.grants import Grant
+from llmlab.limits.limiter import RateLimiter
+from llmlab.limits.registry import RateLimiterRegistry
 
 __all__ = ["Grant", "RateLimiter", "RateLimiterRegistry"]

@@ -1,9 +1,9 @@
 """When may the next request leave? Plain numbers: no clock, no loop, no lock.
 
-`Schedule` decides, `llmlab.limits.RateLimiter` acts on it. It combines
+`Schedule` decides, `llmlab.limits.RateLimiter` acts. It combines
 
 * a **strict sliding window**: never more than `limit` requests *arrive* in any `period_s`. Arrival lies between sending
-  and the answer, so a slot leaves the window one period after ``min(answered_at, sent_at + margin_s)``;
+  and the answer, so a place leaves the window one period after ``min(answered_at, sent_at + margin_s)``;
 * **pacing** by the generic cell rate algorithm (GCRA): one request every ``period_s / limit``;
 * **feedback**: a refusal pauses everything and cuts the rate once per episode, which then recovers slowly.
 
@@ -50,7 +50,7 @@ class Budget:
 
 
 @dataclass(slots=True, eq=False)
-class Slot:
+class Place:
     """One request's place in the window."""
 
     sent_at: float
@@ -81,8 +81,8 @@ class Schedule:
             raise InputError(f"margin_s must be 0 or more seconds, not {margin_s!r}.")
         self.margin_s = margin_s
         self.paused_until = -math.inf
-        self._window: deque[Slot] = deque()
-        self._newest: Slot | None = None
+        self._window: deque[Place] = deque()
+        self._newest: Place | None = None
         self._factor = 1.0
         self._cut_at = -math.inf
         self._episodes_in_a_row = 0
@@ -101,26 +101,26 @@ class Schedule:
                 ready = max(ready, self._window[0].leaves_at)
         return ready
 
-    def book(self, tokens: float, due: float, now: float) -> Slot:
+    def book(self, tokens: float, due: float, now: float) -> Place:
         """Take a place. `due` is when it could have left: a late timer must not slow the pace down."""
-        slot = Slot(now, now + self.margin_s + self.period_s, tokens)
-        self._newest = slot
+        place = Place(now, now + self.margin_s + self.period_s, tokens)
+        self._newest = place
         if self.requests.limit is None and self.tokens.limit is None:
-            slot.gone = True
-            return slot
+            place.gone = True
+            return place
         due = min(now, max(due, now - min(LATE_S, self.period_s / 100)))
         for budget, weight in ((self.requests, 1.0), (self.tokens, tokens)):
             budget.used += weight
             if budget.limit is not None:
                 budget.tat = max(budget.tat, due) + weight * self.interval_s(budget.limit, now)
-        self._window.append(slot)
-        return slot
+        self._window.append(place)
+        return place
 
-    def sent(self, slot: Slot, now: float) -> bool:
+    def sent(self, place: Place, now: float) -> bool:
         """It leaves only now, later than it was booked; returns whether its place is still there."""
-        slot.sent_at = now
-        slot.leaves_at = now + self.margin_s + self.period_s
-        return not slot.gone or (self.requests.limit is None and self.tokens.limit is None)
+        place.sent_at = now
+        place.leaves_at = now + self.margin_s + self.period_s
+        return not place.gone or (self.requests.limit is None and self.tokens.limit is None)
 
     def change(self, budget: Budget, limit: float | None, now: float) -> None:
         """A higher limit shortens the wait for what was booked under the lower one."""
@@ -137,32 +137,32 @@ class Schedule:
         if self.paused_until > now:
             self.pause(self.paused_until)
 
-    def answered(self, slot: Slot, tokens: float | None, now: float) -> bool:
+    def answered(self, place: Place, tokens: float | None, now: float) -> bool:
         """It has arrived, and used `tokens`; returns whether a waiter may now leave earlier."""
-        slot.returnable = False
-        if slot.sent_at >= self._cut_at:
+        place.returnable = False
+        if place.sent_at >= self._cut_at:
             self._episodes_in_a_row = 0
-        slot.leaves_at = min(slot.leaves_at, now + self.period_s)
-        if tokens is None or tokens == slot.tokens or not 0 <= tokens < math.inf or self.tokens.limit is None:
-            return bool(self._window) and self._window[0] is slot
-        surplus = tokens - slot.tokens
-        slot.tokens = tokens
+        place.leaves_at = min(place.leaves_at, now + self.period_s)
+        if tokens is None or tokens == place.tokens or not 0 <= tokens < math.inf or self.tokens.limit is None:
+            return bool(self._window) and self._window[0] is place
+        surplus = tokens - place.tokens
+        place.tokens = tokens
         self.tokens.tat += surplus * self.interval_s(self.tokens.limit, now)
-        if not slot.gone:
+        if not place.gone:
             self.tokens.used += surplus
         elif surplus > 0:
-            # Settled after its slot had left: the surplus is a debt in the present window.
+            # Settled after its place had left: the surplus is a debt in the present window.
             self.tokens.used += surplus
-            self._window.append(Slot(now, now + self.period_s, surplus, requests=0))
+            self._window.append(Place(now, now + self.period_s, surplus, requests=0))
         return True
 
-    def refused(self, slot: Slot, retry_after_s: float | None, now: float) -> bool:
+    def refused(self, place: Place, retry_after_s: float | None, now: float) -> bool:
         """429: pause, and cut the rate once per episode; returns whether this began an episode."""
-        slot.returnable = False
-        slot.leaves_at = min(slot.leaves_at, now + self.period_s)
+        place.returnable = False
+        place.leaves_at = min(place.leaves_at, now + self.period_s)
         hint = retry_after_s if retry_after_s and math.isfinite(retry_after_s) and retry_after_s > 0 else None
         # What was sent before the last pause ended says nothing about the rate after it.
-        begins = slot.sent_at >= self._cut_at
+        begins = place.sent_at >= self._cut_at
         if begins:
             self._factor = self.factor(now) * CUT
             if hint is None:
@@ -174,19 +174,19 @@ class Schedule:
             self._cut_at = max(now, self.paused_until)
         return begins
 
-    def give_back(self, slot: Slot) -> bool:
+    def give_back(self, place: Place) -> bool:
         """Nothing was sent; returns whether there was something to give back."""
-        if not slot.returnable:
+        if not place.returnable:
             return False
-        slot.returnable = False
-        if not slot.gone:
-            self.requests.used -= slot.requests
-            self.tokens.used -= slot.tokens
-        if slot is self._newest:
-            for budget, weight in ((self.requests, 1.0), (self.tokens, slot.tokens)):
+        place.returnable = False
+        if not place.gone:
+            self.requests.used -= place.requests
+            self.tokens.used -= place.tokens
+        if place is self._newest:
+            for budget, weight in ((self.requests, 1.0), (self.tokens, place.tokens)):
                 if budget.limit is not None:
-                    budget.tat -= weight * self.interval_s(budget.limit, slot.sent_at)
-        slot.requests, slot.tokens = 0, 0.0
+                    budget.tat -= weight * self.interval_s(budget.limit, place.sent_at)
+        place.requests, place.tokens = 0, 0.0
         return True
 
     def pause(self, until: float) -> None:
@@ -219,9 +219,9 @@ class Schedule:
     def _expire(self, now: float) -> None:
         window = self._window
         while window and window[0].leaves_at <= now:
-            slot = window.popleft()
-            slot.gone = True
-            self.requests.used -= slot.requests
-            self.tokens.used -= slot.tokens
+            place = window.popleft()
+            place.gone = True
+            self.requests.used -= place.requests
+            self.tokens.used -= place.tokens
         if not window:
             self.requests.used = self.tokens.used = 0.0

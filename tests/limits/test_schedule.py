@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.errors import InputError
-from llmlab.limits.schedule import CUT, FIRST_PAUSE_S, LATE_S, LONGEST_PAUSE_S, Schedule, Slot, positive
+from llmlab.limits.schedule import CUT, FIRST_PAUSE_S, LATE_S, LONGEST_PAUSE_S, Place, Schedule, positive
 
 PERIOD_S = 60.0
 
@@ -30,7 +30,7 @@ def wait(plan: Schedule, now: float, tokens: float = 0) -> float:
     raise AssertionError("never ready")
 
 
-def take(plan: Schedule, now: float, tokens: float = 0) -> Slot:
+def take(plan: Schedule, now: float, tokens: float = 0) -> Place:
     """Wait and book."""
     due = max(plan.ready_at(tokens, now), now)
     then = wait(plan, now, tokens)
@@ -40,7 +40,7 @@ def take(plan: Schedule, now: float, tokens: float = 0) -> Slot:
 def times(plan: Schedule, count: int, now: float = 0.0, latency_s: float = 0.3, tokens: float = 0) -> list[float]:
     """When `count` requests leave that all ask at `now` and are each answered after `latency_s`."""
     left: list[float] = []
-    slots: list[Slot] = []
+    slots: list[Place] = []
     for _ in range(count):
         slot = take(plan, now, tokens)
         now = slot.sent_at

@@ -1,0 +1,141 @@
+"""A grant is leave to send one request; `Grants` makes those of one limiter and hears what became of them."""
+
+from __future__ import annotations
+
+import logging
+
+from llmlab.limits.lock import Lock
+from llmlab.limits.metrics import Metrics, Second
+from llmlab.limits.schedule import Budget, Place, Schedule
+from llmlab.limits.waiters import Waiters
+
+
+class Grant:
+    """Leave to send one request now.
+
+    Attributes
+    ----------
+    waited_s : float
+        Seconds spent waiting for the limiter.
+    throttled : bool
+        Whether it had to wait at all.
+    """
+
+    __slots__ = ("_grants", "_place", "_second", "throttled", "waited_s")
+
+    def __init__(self, grants: Grants, place: Place, second: Second, waited_s: float, throttled: bool) -> None:
+        self._grants = grants
+        self._place = place
+        self._second = second
+        self.waited_s = waited_s
+        self.throttled = throttled
+
+    def __repr__(self) -> str:
+        return f"Grant(waited_s={self.waited_s:.3f}, throttled={self.throttled})"
+
+    def answered(self, tokens: float | None = None) -> None:
+        """The answer is here: its place leaves the window one period from now at the latest.
+
+        Parameters
+        ----------
+        tokens : float, optional
+            What was really used; replaces the reserved estimate. May be called late, or again.
+        """
+        self._grants.answered(self._place, tokens)
+
+    def refused(self, retry_after_s: float | None = None) -> float:
+        """The provider said 429: pause the whole key, and cut the rate once per episode.
+
+        Parameters
+        ----------
+        retry_after_s : float, optional
+            The provider's hint in seconds; nonsense is ignored.
+
+        Returns
+        -------
+        float
+            Seconds until the key sends again.
+        """
+        return self._grants.refused(self._place, retry_after_s)
+
+    def cancel(self) -> None:
+        """Nothing was sent: give the place back. Ignored after `answered`, `refused` or `cancel`."""
+        self._grants.give_back(self)
+
+
+class Grants:
+    """Joins what decides (`Schedule`), who waits (`Waiters`) and what is counted (`Metrics`) under one lock.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Decides when the next request may leave.
+    lock : Lock
+        Held while any of the three changes.
+    """
+
+    def __init__(self, schedule: Schedule, lock: Lock) -> None:
+        self.schedule = schedule
+        self.lock = lock
+        self.metrics = Metrics()
+        self.waiters: Waiters[Grant] = Waiters(lock, ready_at=schedule.ready_at, book=self.book)
+
+    # What a grant reports.
+
+    def answered(self, place: Place, tokens: float | None) -> None:
+        """Its answer is here."""
+        with self.lock.timed() as now:
+            if self.schedule.answered(place, tokens, now):
+                self.waiters.serve(now)
+
+    def refused(self, place: Place, retry_after_s: float | None) -> float:
+        """It met a 429; returns the seconds until the key sends again."""
+        with self.lock.timed() as now:
+            self.metrics.refused += 1
+            begins = self.schedule.refused(place, retry_after_s, now)
+            wait = max(0.0, self.schedule.paused_until - now)
+            if begins:
+                share = 100 * self.schedule.factor(now)
+                message = f"Refused (429): the key pauses {wait:.1f}s, then goes on at {share:.0f}% of its rate"
+                self.lock.log(logging.WARNING, message)
+            return wait
+
+    def give_back(self, grant: Grant) -> None:
+        """Nothing was sent."""
+        with self.lock:
+            if not self.schedule.give_back(grant._place):
+                return
+            self._uncount(grant)
+            if self.lock.nested:
+                return
+        with self.lock.timed() as now:
+            self.waiters.serve(now)
+
+    # Under the lock.
+
+    def book(self, tokens: float, due: float, now: float, since: float, throttled: bool = True) -> Grant:
+        """Grant to one who asked at `since` and whose turn came at `due`."""
+        place = self.schedule.book(tokens, due, now)
+        message = self.metrics.summary(now, self.schedule.in_window(now), self.schedule.requests.limit)
+        if message:
+            self.lock.log(logging.INFO, message)
+        return Grant(self, place, self.metrics.count(now, now - since, throttled), now - since, throttled)
+
+    def leaves(self, grant: Grant, now: float) -> bool:
+        """Its request leaves only now; if others have its place by then, it is no grant any more."""
+        # The clock runs from here, not from the booking: a busy loop may resume a waiter late.
+        if self.schedule.sent(grant._place, now):
+            return True
+        self._uncount(grant)
+        return False
+
+    def _uncount(self, grant: Grant) -> None:
+        self.metrics.take_back(grant._second, grant.waited_s, grant.throttled)
+
+    # Without the lock.
+
+    def change(self, budget: Budget, limit: float | None) -> None:
+        """Set a limit; those who wait follow."""
+        with self.lock.timed() as now:
+            self.schedule.change(budget, limit, now)
+            self.waiters.serve(now)

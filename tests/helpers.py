@@ -1,0 +1,131 @@
+"""What several tests share: virtual time, clocks that stand still, threads with a loop of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import threading
+import time
+
+import looptime
+
+from llmlab.limits import RateLimiter
+
+HANGS_S = 1e6
+"""Virtual seconds after which a test hangs; reached at once where nothing else is scheduled."""
+
+
+def virtual_loop(start: float = 0.0):
+    return looptime.patch_event_loop(asyncio.new_event_loop(), start=start, noop_cycles=2)
+
+
+def virtual(test):
+    """Run an async test in virtual time and check that the limiter leaves no task and no timer behind."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        loop = virtual_loop()
+        try:
+            loop.run_until_complete(asyncio.wait_for(test(*args, **kwargs), HANGS_S))
+            assert not asyncio.all_tasks(loop)
+            assert not timers(loop)
+        finally:
+            loop.close()
+
+    return run
+
+
+def timers(loop) -> list[asyncio.TimerHandle]:
+    """Live timers that code of llmlab has set."""
+    return [
+        handle
+        for handle in loop._scheduled
+        if not handle.cancelled() and getattr(handle._callback, "__module__", "").startswith("llmlab")
+    ]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def limited(limit, **settings) -> RateLimiter:
+    """A limiter on the running loop's time."""
+    return RateLimiter(limit, clock=asyncio.get_running_loop().time, **settings)
+
+
+class Clock:
+    """Stands still until told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def start(*coroutines) -> list[asyncio.Task]:
+    return [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+
+
+async def queue(limiter: RateLimiter, *weights: float) -> list[asyncio.Task]:
+    """Tasks that have asked, one for each weight in tokens."""
+    tasks = start(*(limiter.acquire(weight) for weight in weights))
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def stamp(limiter: RateLimiter, count: int, tokens: float = 0) -> list[float]:
+    """When `count` requests leave that ask one after the other and are answered at once."""
+    stamps = []
+    for _ in range(count):
+        (await limiter.acquire(tokens)).answered()
+        stamps.append(now())
+    return stamps
+
+
+async def cancelled(*tasks: asyncio.Task) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def most_in_window(stamps: list[float], period_s: float = 60.0) -> int:
+    """Most arrivals in any half-open window of one period."""
+    stamps = sorted(stamps)
+    first, most = 0, 0
+    for last, stamp in enumerate(stamps):
+        while stamps[first] <= stamp - period_s + 1e-6:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def eventually(condition) -> None:
+    """Wait for other threads, at most ten seconds."""
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("never came true")
+
+
+@contextlib.contextmanager
+def thread(main):
+    """Run `asyncio.run(main())` in a thread; a deadlock fails the test instead of hanging it."""
+    errors = []
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            errors.append(error)
+
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
+    yield running
+    running.join(10)
+    assert not running.is_alive()
+    assert not errors
