@@ -1,6 +1,6 @@
 """What the frames say: totals, agreement, scores. Frames in, frames out."""
 
-from llmlab.analysis.agreement import agreement, consensus, nullable, wide
+from llmlab.analysis.agreement import agreement, consensus, majorities, nullable, wide
 from llmlab.analysis.comparison import compare
 from llmlab.analysis.scoring import Gold, Score, score
 from llmlab.analysis.totals import Total, arm_columns, by_group, costs, may_be_billed, unknown
@@ -15,6 +15,7 @@ __all__ = [
     "compare",
     "consensus",
     "costs",
+    "majorities",
     "may_be_billed",
     "nullable",
     "score",

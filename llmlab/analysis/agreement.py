@@ -51,13 +51,13 @@ class Votes:
 
 def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
     """Each arm's answers in the order of `predictions`."""
-    labels = label_index(predictions["prediction"])
+    codes, labels = label_codes(predictions["prediction"])
+    codes[(predictions["status"] != "ok").to_numpy(bool)] = -1
     columns = arm_columns(predictions)
-    for name, rows in predictions.groupby(columns, sort=False, observed=True):
-        codes = pd.Series(labels.get_indexer(pd.Index(rows["prediction"].astype(object))), index=rows.index)
-        codes[rows["status"] != "ok"] = -1
+    coded = predictions[["unit_id", "run", *columns]].assign(code=codes)
+    for name, rows in coded.groupby(columns, sort=False, observed=True):
         table = (
-            pd.DataFrame({"unit_id": rows["unit_id"], "run": rows["run"], "code": codes})
+            rows[["unit_id", "run", "code"]]
             .pivot(index="unit_id", columns="run", values="code")
             .reindex(rows["unit_id"].unique())
         )
@@ -68,16 +68,53 @@ def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
         yield Votes(dict(zip(columns, map(str, name), strict=True)), counts, table, labels, asked)
 
 
-def label_index(prediction: pd.Series) -> pd.Index:
-    """The labels in the given order; of free values those that occur, in order of appearance."""
+def label_codes(prediction: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """The code of each answer (-1: none), and the labels behind the codes.
+
+    Labels stand in the given order; of free values those that occur, in order of appearance. Answers without a hash,
+    as lists, are the same label if they print the same.
+    """
     if isinstance(prediction.dtype, pd.CategoricalDtype):
-        return pd.Index(prediction.cat.categories, dtype=object)
+        return prediction.cat.codes.to_numpy("int64"), pd.Index(prediction.cat.categories, dtype=object)
+    values = prediction.astype(object)
+    missing = values.isna().to_numpy(bool)
     try:
-        return pd.Index(prediction.dropna().unique(), dtype=object)
+        codes = pd.factorize(values)[0]
     except TypeError:
-        raise InputError(
-            "These predictions are no labels: give categories=, or parse= to something hashable."
-        ) from None
+        codes = pd.factorize(values.map(repr).where(~missing))[0]
+    codes = np.where(missing, -1, codes)
+    first = np.unique(codes, return_index=True)[1][int(missing.any()) :]
+    return codes, pd.Index(values.to_numpy()[first], dtype=object)
+
+
+def majorities(predictions: pd.DataFrame) -> pd.DataFrame:
+    """How far the runs of each unit agree: the one rule for it.
+
+    Returns
+    -------
+    DataFrame
+        One row per unit × arm in input order: `unit_id`, the arm's columns, `answered` (runs with an answer), `most`
+        (how many of them gave the unit's most frequent label), `agree` (whether all did; NA with fewer than two).
+    """
+    codes, labels = label_codes(predictions["prediction"])
+    columns = ["unit_id", *arm_columns(predictions)]
+    pair = predictions.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    table = predictions.loc[~pd.Series(pair, index=predictions.index).duplicated(), columns].reset_index(drop=True)
+    voted = (codes >= 0) & predictions["status"].eq("ok").to_numpy(bool)
+    # A number for each unit × arm × label, so that their votes are counted in one pass.
+    kinds, times = np.unique(pair[voted] * max(1, len(labels)) + codes[voted], return_counts=True)
+    most = np.zeros(len(table), "int64")
+    np.maximum.at(most, kinds // max(1, len(labels)), times)
+    answered = np.bincount(pair[voted], minlength=len(table))
+    agree = pd.arrays.BooleanArray(most == answered, answered < 2)
+    return table.assign(answered=answered.astype("int64"), most=most, agree=agree)
+
+
+def unanimous(predictions: pd.DataFrame) -> list[float]:
+    """For each arm, the share of the units with two or more answers whose answers are all the same; NaN if none has."""
+    found = majorities(predictions)
+    by_arm = found.groupby(arm_columns(predictions), sort=False, observed=True)["agree"]
+    return by_arm.mean().astype("Float64").to_numpy(float, na_value=math.nan).tolist()
 
 
 def consensus(
@@ -146,7 +183,8 @@ def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
         percentiles of a seeded bootstrap over units. Where all answers are one label, agreement is 1.0, and noted.
     """
     rows = []
-    for arm in votes(predictions):
+    alike = unanimous(predictions)
+    for arm, agree in zip(votes(predictions), alike, strict=True):
         counts = arm.counts
         several = counts.sum(axis=1) >= 2
         usable, runs = counts[several], arm.table.shape[1]
@@ -165,7 +203,7 @@ def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
                 **arm.arm,
                 "units": len(counts),
                 "runs": runs,
-                "unanimous": unanimous(counts),
+                "unanimous": agree,
                 "krippendorff_alpha": _alpha(usable),
                 "alpha_low": alpha_low,
                 "alpha_high": alpha_high,
@@ -180,12 +218,6 @@ def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
         "fleiss_kappa", "kappa_low", "kappa_high", "notes",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
-
-
-def unanimous(counts: np.ndarray) -> float:
-    """Share of the units with two or more answers whose answers are all the same; counts are units × labels."""
-    usable = counts[counts.sum(axis=1) >= 2]
-    return float((usable.max(axis=1) == usable.sum(axis=1)).mean()) if len(usable) else math.nan
 
 
 def _alpha(counts: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.agreement import bootstrap, unanimous, votes
+from llmlab.analysis.agreement import bootstrap, unanimous
 from llmlab.analysis.scoring import Gold, gold_of, is_right
 from llmlab.analysis.totals import Total, arm_columns
 
@@ -33,9 +33,9 @@ def compare(
     """
     columns = arm_columns(predictions)
     frame = predictions if gold is None else predictions.assign(gold_=gold_of(predictions, gold))
-    unanimity = [unanimous(arm.counts) for arm in votes(predictions)]
     rows, first = [], None
-    for (name, part), share in zip(frame.groupby(columns, sort=False, observed=True), unanimity, strict=True):
+    arms = frame.groupby(columns, sort=False, observed=True)
+    for (name, part), share in zip(arms, unanimous(predictions), strict=True):
         mine = attempts[(attempts[columns] == list(name)).all(axis=1)]
         units = part["unit_id"].nunique()
         total = Total.of(mine, "cost_usd")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.agreement import bootstrap, consensus, label_index
+from llmlab.analysis.agreement import bootstrap, consensus, label_codes
 from llmlab.analysis.totals import NONE, arm_columns
 from llmlab.errors import InputError
 
@@ -81,7 +81,7 @@ def score(predictions: pd.DataFrame, gold: Gold, *, level: float = 0.95, seed: i
     gold : str, Series or mapping
         A unit's column, or labels by unit id.
     """
-    labels = label_index(predictions["prediction"])
+    labels = label_codes(predictions["prediction"])[1]
     truth = gold_of(predictions, gold)
     if isinstance(predictions["prediction"].dtype, pd.CategoricalDtype):
         unknown = set(truth.dropna().unique()) - set(labels)

@@ -1,45 +1,16 @@
-"""Repeats and scores against hand-computed tables and against scikit-learn, statsmodels and krippendorff."""
+"""Majorities and agreement, by hand and against krippendorff and statsmodels."""
 
 import importlib
-import time
 
 import krippendorff
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn import metrics
 from statsmodels.stats.inter_rater import fleiss_kappa
-from statsmodels.stats.proportion import proportion_confint
 
 import llmlab as ll
-from llmlab.analysis import scoring
+from tests.analysis.tables import LABELS, SMALL, as_rows, frame, random_table
 
 analysis = importlib.import_module("llmlab.analysis.agreement")
-
-LABELS = ["bug", "billing", "other"]
-
-
-def frame(rows, gold=None, model="m", prompt=None):
-    """Predictions with labels (None: failed) by unit (rows) and run (columns)."""
-    cells = [
-        {
-            "unit_id": f"u{unit}",
-            "model": model,
-            **({"prompt": prompt} if prompt else {}),
-            "run": run,
-            "prediction": label,
-            "status": "ok" if label else "failed",
-            "finished_at": pd.NaT,
-            **({"gold": gold[unit - 1]} if gold else {}),
-        }
-        for unit, runs in enumerate(rows, 1)
-        for run, label in enumerate(runs, 1)
-    ]
-    made = pd.DataFrame(cells)
-    return made.assign(prediction=pd.Categorical(made["prediction"], categories=LABELS))
-
-
-SMALL = [["bug", "bug", "bug"], ["bug", "billing", "bug"], ["other", None, "billing"], [None, None, None]]
 
 
 def test_consensus_by_hand():
@@ -70,18 +41,6 @@ def test_ties_go_as_asked():
     assert drawn.tolist() == analysis.consensus(predictions, ties="random", seed=1)["prediction"].tolist()
     with pytest.raises(ll.InputError, match="ties"):
         analysis.consensus(predictions, ties="last")
-
-
-def random_table(units=120, runs=4, missing=0.0, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, 3, units)
-    noise = rng.integers(0, 3, (units, runs))
-    codes = np.where(rng.random((units, runs)) < 0.7, truth[:, None], noise)
-    return np.where(rng.random((units, runs)) < missing, -1, codes)
-
-
-def as_rows(codes):
-    return [[LABELS[code] if code >= 0 else None for code in row] for row in codes]
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
@@ -134,104 +93,11 @@ def test_one_label_only_is_complete_agreement_and_one_run_is_unknown():
     assert np.isnan(single["fleiss_kappa"])
 
 
-def test_agreement_is_quick():
-    began = time.process_time()
-    analysis.agreement(frame(as_rows(random_table(units=250, runs=3))))
-    assert time.process_time() - began < 1
-
-
-def test_score_is_scikit_learns():
-    codes = random_table(runs=1, seed=5)
-    gold = [LABELS[code] for code in random_table(runs=1, seed=5, units=120)[:, 0]]
-    gold[:30] = ["other"] * 30
-    predictions = frame(as_rows(codes), gold=gold)
-    found = scoring.score(predictions, "gold")
-    said = predictions["prediction"].astype(object)
-    one = found.summary.query("of == 'run 1'").iloc[0]
-    assert one["accuracy"] == pytest.approx(metrics.accuracy_score(gold, said))
-    assert one["macro_f1"] == pytest.approx(metrics.f1_score(gold, said, average="macro"))
-    assert (one["low"], one["high"]) == pytest.approx(
-        proportion_confint((said == gold).sum(), len(said), method="wilson")
-    )
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(gold, said, labels=LABELS)
-    for name, values in {"precision": precision, "recall": recall, "f1": f1, "support": support}.items():
-        assert found.per_category[name].tolist() == pytest.approx(values.tolist())
-    assert (
-        found.confusion.loc["m"][LABELS].to_numpy().tolist()
-        == metrics.confusion_matrix(gold, said, labels=LABELS).tolist()
-    )
-
-
-def test_score_by_hand_counts_the_unanswered_as_wrong():
-    found = scoring.score(frame(SMALL), {"u1": "bug", "u2": "bug", "u3": "other"})
-    assert found.without_gold == 1
-    table = found.summary.set_index("of")
-    assert table.loc["all runs", "n"] == 9
-    assert table.loc["all runs", "answered"] == 8
-    assert table.loc["all runs", "accuracy"] == pytest.approx(6 / 9)
-    assert table.loc["all runs", "accuracy_answered"] == pytest.approx(6 / 8)
-    assert table.loc["consensus", "accuracy"] == pytest.approx(2 / 3)
-    assert found.confusion.loc[("m", "other"), scoring.NONE] == 1
-    assert "left out" in repr(found)
-    assert "<table" in found._repr_html_()
-
-
-def test_gold_is_aligned_by_id_and_wrong_gold_is_refused():
-    predictions = frame(SMALL[:3])
-    gold = pd.Series({"u3": "other", "u1": "bug", "u2": "bug"})
-    assert scoring.score(predictions, gold).summary["accuracy"].tolist() == pytest.approx(
-        scoring.score(predictions, gold[::-1].to_dict()).summary["accuracy"].tolist()
-    )
-    for wrong, says in (
-        ("truth", "no column"),
-        (pd.Series(["bug"] * 3), "unit ids"),
-        ({"u1": "nonsense"}, "no category"),
-        (5, "mapping"),
-        (pd.Series(["bug", "bug"], index=["u1", "u1"]), "unique"),
-    ):
-        with pytest.raises(ll.InputError, match=says):
-            scoring.score(predictions, wrong)
-
-
 def test_wide_has_a_column_per_run():
     found = analysis.wide(frame(SMALL, gold=list("abcd")))
     assert list(found.columns) == ["unit_id", "model", "run_1", "run_2", "run_3", "gold"]
     assert found["run_2"].astype(object).where(found["run_2"].notna(), None).tolist() == ["bug", "billing", None, None]
     assert found["run_1"].cat.categories.tolist() == LABELS
-
-
-async def test_a_real_experiment_is_compared():
-    units = pd.read_csv("data/tickets.csv").head(60)
-    with ll.simulate.client(
-        latency_s=0.0, malformed_rate=0.05, models={"good": 0.95, "openai/gpt-4o-mini": 0.6}
-    ) as client:
-        results = await ll.run_experiment(
-            units, "{text}", model=["openai/gpt-4o-mini", "good"], categories=sorted(units["gold"].unique()), runs=3,
-            client=client, requests_per_minute=None, progress=False,
-        )  # fmt: skip
-    table = results.compare("gold").set_index("model")
-    right = results.predictions.assign(right=lambda p: p["prediction"].astype(object) == p["gold"])
-    assert table["accuracy"].to_dict() == pytest.approx(right.groupby("model")["right"].mean().to_dict())
-    assert table.loc["good", "difference"] == pytest.approx(table.loc["good", "accuracy"] - table["accuracy"].iloc[0])
-    assert table.loc["good", "difference_low"] > 0
-    assert table.loc["good", ["cost_usd", "cost_usd_per_correct"]].isna().all()
-    spent = results.attempts.groupby("model")["cost_usd"].sum()["openai/gpt-4o-mini"]
-    assert table["cost_usd_per_1000_units"].iloc[0] == pytest.approx(1000 * spent / 60)
-    assert len(results.consensus()) == 120
-    assert len(results.agreement()) == 2
-    assert len(results.wide()) == 120
-    assert results.score("gold").summary["of"].tolist() == ["run 1", "run 2", "run 3", "all runs", "consensus"] * 2
-
-
-async def test_prompts_are_arms_of_their_own():
-    units = pd.read_csv("data/tickets.csv").head(10)
-    with ll.simulate.client(latency_s=0.0) as client:
-        results = await ll.run_experiment(
-            units, {"a": "{text}", "b": "Label this. {text}"}, model="m", categories=sorted(units["gold"].unique()), runs=2,
-            client=client, requests_per_minute=None, progress=False,
-        )  # fmt: skip
-    assert results.consensus().groupby("prompt").size().to_dict() == {"a": 10, "b": 10}
-    assert results.compare("gold")["prompt"].tolist() == ["a", "b"]
 
 
 async def test_empty_results_have_findings_of_no_rows():
@@ -242,15 +108,27 @@ async def test_empty_results_have_findings_of_no_rows():
     assert {"share", "tied", "flip_rate"} <= set(results.consensus())
 
 
-def test_a_category_that_is_never_gold_counts_in_macro_f1_as_in_scikit_learn():
-    gold = ["bug", "bug", "billing", "billing"]
-    said = ["bug", "other", "billing", "other"]
-    found = scoring.score(frame([[label] for label in said], gold=gold), "gold")
-    wanted = metrics.f1_score(gold, said, average="macro", zero_division=0)
-    assert found.summary["macro_f1"].tolist() == pytest.approx([wanted] * 3)
+def test_majorities_by_hand():
+    found = analysis.majorities(frame(SMALL))
+    assert found["unit_id"].tolist() == ["u1", "u2", "u3", "u4"]
+    assert found["answered"].tolist() == [3, 3, 2, 0]
+    assert found["most"].tolist() == [3, 2, 1, 0]
+    assert found["agree"].astype(object).where(found["agree"].notna(), None).tolist() == [True, False, False, None]
 
 
-def test_ids_of_mixed_types_are_scored():
-    predictions = frame([["bug"], ["billing"], ["bug"]], gold=["bug", "bug", "bug"])
-    predictions["unit_id"] = pd.Series([1, "b", (1, 2)], dtype=object)
-    assert scoring.score(predictions, "gold").summary["accuracy"].tolist() == pytest.approx([2 / 3] * 3)
+@pytest.mark.parametrize("same", [["x"], {"x": 1}, 1.5, True, "x"])
+def test_answers_of_any_kind_can_agree(same):
+    predictions = frame([["bug", "bug"], ["bug", "bug"]])
+    cells = np.empty(4, object)
+    cells[:] = [same, same, same, type(same)()]
+    found = analysis.majorities(predictions.assign(prediction=cells))
+    assert found["agree"].tolist() == [True, False]
+    assert analysis.agreement(predictions.assign(prediction=cells))["unanimous"].tolist() == [0.5]
+
+
+def test_consensus_agreement_and_majorities_count_the_same_units():
+    predictions = frame(as_rows(random_table(missing=0.3, seed=6)))
+    found, agreed = analysis.majorities(predictions), analysis.consensus(predictions)
+    several = agreed["answered"] >= 2
+    assert found["agree"].dropna().tolist() == (agreed.loc[several, "share"] == 1).tolist()
+    assert analysis.agreement(predictions)["unanimous"].item() == pytest.approx(found["agree"].dropna().mean())
