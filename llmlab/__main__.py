@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -11,11 +12,15 @@ import pandas as pd
 
 import llmlab as ll
 
-TICKETS = Path(__file__).parent.parent / "data" / "tickets.csv"
+HERE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one experiment from the command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding lacks, such as the "×" on Cyrillic Windows, is replaced and ends nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
@@ -30,18 +35,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text-column", default="text", help="the column to ask about (default: text)")
     parser.add_argument("--categories", help="the labels, separated by commas (default: free text)")
     parser.add_argument("--prompt", default="Which category fits this message?", help="put before the text")
-    parser.add_argument("--model", default="openai/gpt-4o-mini")
-    parser.add_argument("--base-url", help="an OpenAI-compatible endpoint; the key comes from the environment")
+    parser.add_argument("--model", default="openai/gpt-4o-mini", help="its name at the endpoint (default: %(default)s)")
+    parser.add_argument("--base-url", help="an OpenAI-compatible endpoint (default: as the environment says)")
+    parser.add_argument("--key-variable", help="the environment variable that holds the key for --base-url")
+    parser.add_argument("--simulate", action="store_true", help="ask a simulated provider: no key, no cost")
     parser.add_argument("--runs", type=int, default=3, help="how often each unit is asked (default: 3)")
     parser.add_argument("--requests-per-minute", type=float, default=60.0, help="your key's limit (default: 60)")
+    parser.add_argument("--tokens-per-minute", type=float, help="your key's limit on tokens (default: none)")
+    parser.add_argument("--max-cost-usd", type=float, help="stop before more than this is spent (default: no cap)")
     parser.add_argument("--journal", type=Path, help="an SQLite file; run again to go on where it ended")
-    parser.add_argument("--out", type=Path, default=Path("llmlab-demo"), help="folder for frames and charts")
+    parser.add_argument(
+        "--out", type=Path, help="folder for frames and charts (default: llmlab-demo or llmlab-results)"
+    )
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    simulated = options.units is None and options.base_url is None
-    units = _read(options.units or TICKETS, options.text_column)
+    example = options.units is None
+    simulated = options.simulate or (example and options.base_url is None)
+    units = _read(_tickets() if example else options.units, options.text_column)
     if options.text_column not in units.columns:
         raise ll.InputError(
             f"--text-column {options.text_column!r} is no column of the file: {', '.join(units.columns)}."
@@ -49,12 +61,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.categories:
         categories = [label.strip() for label in options.categories.split(",")]
     else:
-        categories = sorted(units["gold"].unique()) if options.units is None else None
+        categories = sorted(units["gold"].unique()) if example else None
     settings = {
         "model": options.model,
         "categories": categories,
         "runs": options.runs,
         "journal": options.journal,
+        "max_cost_usd": options.max_cost_usd,
         "progress": "text",
     }
     if simulated:
@@ -66,9 +79,15 @@ def _run(options: argparse.Namespace) -> int:
         settings["limiter"] = ll.RateLimiter(200, period_s=5.0, margin_s=0.1)
         settings["retry"] = ll.RetryPolicy.exponential(base_s=0.5, longest_s=5.0)
     else:
-        settings |= {"base_url": options.base_url, "requests_per_minute": options.requests_per_minute}
+        settings |= {
+            "base_url": options.base_url,
+            "api_key": _key(options.key_variable),
+            "requests_per_minute": options.requests_per_minute,
+            "tokens_per_minute": options.tokens_per_minute,
+        }
+    folder = options.out or Path("llmlab-demo" if example else "llmlab-results")
     # Before anything is paid for.
-    options.out.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     prompt = f"{options.prompt}\n\n{{{options.text_column}}}"
     results = ll.run_experiment_sync(units, prompt, **settings)
     print(f"\n{results}\n")
@@ -76,8 +95,23 @@ def _run(options: argparse.Namespace) -> int:
         counted = settings["client"].counts().total_tokens
         ours = int(results.attempts["total_tokens"].sum())
         print(f"Tokens counted by the provider: {counted:,}; in results.attempts: {ours:,}.")
-    _write(results, options.out)
+    _write(results, folder)
     return 0 if results.stopped is None else 1
+
+
+def _tickets() -> Path:
+    """The 250 example tickets: inside an installed package, beside it in a checkout."""
+    inside = HERE / "data" / "tickets.csv"
+    return inside if inside.exists() else HERE.parent / "data" / "tickets.csv"
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise ll.InputError(f"--key-variable {variable}: the environment has no such variable, or it is empty.")
+    return key
 
 
 def _read(path: Path, text_column: str) -> pd.DataFrame:

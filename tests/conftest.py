@@ -1,26 +1,25 @@
-"""What the tests share: a simulated provider that is closed, no limiter of another test, no key of the machine's."""
+"""What the tests share: providers that are closed, the example tickets, no limiter of another test, no key."""
 
 import asyncio
+import csv
 import os
+from pathlib import Path
 
 import pytest
 
 import llmlab as ll
+from tests.provider.server import FaultProvider
+
+TICKETS = Path(__file__).parent.parent / "data" / "tickets.csv"
 
 # Otherwise pytest-asyncio and looptime each make a loop for the first synchronous fixture, and nobody closes it.
 asyncio.set_event_loop(None)
 
 
-def pytest_collection_modifyitems(items):
-    """Those that wait long go first, so that side by side none of them is left for the end."""
-    first = ("test_notebooks", "test_experiment", "test_limits_http", "test_notebook", "test_crash", "test_faults")
-    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
-
-
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch):
     for name in list(os.environ):
-        if name.startswith(("OPENAI_", "OPENROUTER_")):
+        if name.startswith(("OPENAI_", "OPENROUTER_", "AZURE_")):
             monkeypatch.delenv(name)
 
 
@@ -31,15 +30,33 @@ def _no_limiters():
     ll.RateLimiterRegistry.clear()
 
 
-@pytest.fixture
-def provider():
-    """Start a simulated provider that answers at once; it is closed after the test."""
+def _started(make):
+    """A function that starts providers, and closes them after the test."""
     started = []
 
     def start(**settings):
-        started.append(ll.simulate.client(**{"latency_s": 0, **settings}))
+        started.append(make(**{"latency_s": 0, **settings}))
         return started[-1]
 
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def provider():
+    """Start a provider that answers at once, and plays any fault of `tests.provider`."""
+    yield from _started(FaultProvider)
+
+
+@pytest.fixture
+def simulated():
+    """Start the simulated provider that llmlab ships; it answers at once."""
+    yield from _started(ll.simulate.client)
+
+
+@pytest.fixture(scope="session")
+def tickets():
+    """The 250 example tickets, as mappings of text."""
+    with TICKETS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

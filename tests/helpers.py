@@ -1,16 +1,22 @@
-"""What several tests share: virtual time, clocks that stand still, threads with a loop of their own."""
+"""What several tests share: virtual time, clocks that stand still, threads with a loop, plain HTTP requests."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import json
 import threading
 import time
 
+import aiohttp
 import looptime
 
 from llmlab.limits import RateLimiter
+
+CATEGORIES = ["account", "billing", "bug", "delivery", "feature", "other"]
+LISTED = ", ".join(json.dumps(name) for name in CATEGORIES)
+INSTRUCTION = f'Answer with JSON only: {{"label": "<category>"}}, where <category> is one of: {LISTED}.'
 
 HANGS_S = 1e6
 """Virtual seconds after which a test hangs; reached at once where nothing else is scheduled."""
@@ -129,3 +135,33 @@ def thread(main):
     running.join(10)
     assert not running.is_alive()
     assert not errors
+
+
+def messages(text):
+    return [{"role": "user", "content": f"Which category fits?\n\n{text}\n\n{INSTRUCTION}"}]
+
+
+class HttpClient:
+    """Posts to one provider and keeps nothing but the connection."""
+
+    def __init__(self, provider, key="simulated"):
+        self.provider, self.key = provider, key
+
+    async def __aenter__(self):
+        connector = aiohttp.TCPConnector(limit=0)
+        self.session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.key}"}, connector=connector)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.session.close()
+
+    async def ask(self, text="hi", model="m", base_url=None, **body):
+        body = {"model": model, "messages": messages(text)} | body
+        url = f"{base_url or self.provider.base_url}/chat/completions"
+        async with self.session.post(url, json=body, allow_redirects=False) as response:
+            return response.status, response.headers, await response.read()
+
+    async def label(self, text, model="m", **body):
+        status, _, raw = await self.ask(text, model, **body)
+        assert status == 200
+        return json.loads(json.loads(raw)["choices"][0]["message"]["content"])["label"]

@@ -1,5 +1,9 @@
 """A simulated OpenAI-compatible provider on loopback: real HTTP, no real model, no key, no cost."""
 
-from llmlab.simulate.server import MODELS, Arrival, Counts, Settings, SimulatedProvider, client
+from llmlab.simulate.counts import Arrival, Counts
+from llmlab.simulate.faults import FAULTS
+from llmlab.simulate.server import MODELS, SimulatedProvider
+from llmlab.simulate.settings import Settings
+from llmlab.simulate.start import client
 
-__all__ = ["MODELS", "Arrival", "Counts", "Settings", "SimulatedProvider", "client"]
+__all__ = ["FAULTS", "MODELS", "Arrival", "Counts", "Settings", "SimulatedProvider", "client"]

@@ -208,7 +208,7 @@ def texts_of(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def say(body: Mapping[str, Any], texts: Sequence[str], reader: Reader, fine: str | None) -> str:
+def say(body: Mapping[str, Any], texts: Sequence[str], reader: Reader) -> str:
     """The answer's text: a schema's value, a category, or a sentence."""
     form, prompt = body.get("response_format"), "\n".join(texts)
     schema = form.get("json_schema", {}).get("schema") if isinstance(form, dict) else None
@@ -224,7 +224,7 @@ def say(body: Mapping[str, Any], texts: Sequence[str], reader: Reader, fine: str
         label = reader.pick([json.loads(name) for name in re.findall(_QUOTED, asked[-1]["list"])])
         key = _KEY.search(prompt)
         return json.dumps({key[1] if key else "label": label}, ensure_ascii=False) if "JSON" in prompt else label
-    return fine or f"This is a simulated answer to a text of {len(reader.text.split())} words."
+    return f"This is a simulated answer to a text of {len(reader.text.split())} words."
 
 
 def spoil(content: str, picked: Sequence[str], draw: float) -> tuple[str, str]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from llmlab import errors
 from llmlab.client.response import read_reply
-from llmlab.simulate import faults
+from tests.provider.catalogue import FAULTS
+from tests.provider.faults import Call
 
 KEY = "abcd-5ecre7/key+with=odd"
 USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
@@ -183,8 +184,8 @@ def test_an_echoed_key_is_taken_out_of_every_text(escape):
 
 
 def every_fault():
-    call = faults.Call(KEY, 1, 1_790_000_000.0)
-    for name, fault in faults.FAULTS.items():
+    call = Call(KEY, 1, 1_790_000_000.0)
+    for name, fault in FAULTS.items():
         body = fault.body(call) if callable(fault.body) else fault.body
         if fault.headers.get("Content-Encoding") == "gzip" and name == "b-gzip":
             body = gzip.decompress(body)

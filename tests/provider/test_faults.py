@@ -1,4 +1,4 @@
-"""Every fault of `llmlab.faults`, played over HTTP: what becomes of the trial, and that no token and no request is lost."""
+"""Every fault of the catalogue, played over HTTP: what becomes of the trial, and that no token and no request is lost."""
 
 import asyncio
 import json
@@ -19,7 +19,8 @@ import pytest
 
 import llmlab as ll
 from llmlab.errors import InputError
-from llmlab.simulate import faults
+from tests.provider.catalogue import FAULTS
+from tests.provider.server import FaultProvider
 
 KEY = "sk-5ecre7-5ecre7-5ecre7"
 TIMEOUT_S = 1.2
@@ -307,7 +308,7 @@ def statuses(results):
 def played():
     """All faults at once: results by id, and what the provider counted. Long runs with a memory go on beside them."""
     memory = ("t-rpm", "t-crowd", "t-broke", "s503-html/w1")
-    with ll.simulate.client(latency_s=0) as provider, ll.simulate.client(latency_s=0.01) as other:
+    with FaultProvider() as provider, FaultProvider(latency_s=0.01) as other:
 
         async def one(fault):
             timeout = TIMEOUT_S if fault in ("w-hang", "w-drip") else 20.0
@@ -334,7 +335,7 @@ def played():
 
 
 def test_the_table_is_whole():
-    assert FATES.keys() == faults.FAULTS.keys()
+    assert FATES.keys() == FAULTS.keys()
 
 
 @pytest.mark.parametrize("fault", FATES)
@@ -434,14 +435,14 @@ def test_when_the_credit_is_used_up_exactly_the_paid_rows_are_kept(played):
 
 
 async def test_a_key_revoked_in_mid_run_costs_no_answer_and_the_rest_is_asked_later(provider, tmp_path):
-    simulated, settings = provider(), {"journal": tmp_path / "journal.sqlite", "max_concurrent": 4}
-    url = simulated.fault_url("s401-key/a10")
-    revoked = await ask(simulated, texts(40), base_url=url, api_key=KEY, **settings)
+    simulated = provider(fault="s401-key/a10")
+    settings = {"journal": tmp_path / "journal.sqlite", "max_concurrent": 4}
+    revoked = await ask(simulated, texts(40), **settings)
     assert statuses(revoked)["ok"] == 10
     assert "Incorrect API key" in revoked.stopped
     assert len(revoked.attempts) <= 10 + 4
-    before = simulated.counts().requests
-    mended = await ask(simulated, texts(40), api_key=f"{KEY}-new", **settings)
+    before, simulated.fault = simulated.counts().requests, None
+    mended = await ask(simulated, texts(40), base_url=simulated.base_url, api_key=f"{KEY}-new", **settings)
     assert statuses(mended) == {"ok": 40}
     assert simulated.counts().requests - before == 30
     kept = revoked.predictions["status"] == "ok"
@@ -464,9 +465,8 @@ async def test_what_is_said_of_one_text_stops_nothing(provider, fault):
 
 
 async def test_a_503_with_a_hint_holds_back_every_trial(provider):
-    simulated = provider()
-    results = await ask(simulated, texts(6), base_url=simulated.fault_url("s503-after/a3"), api_key=KEY,
-                        max_concurrent=2, retry=policy(max_retries=1))  # fmt: skip
+    simulated = provider(fault="s503-after/a3")
+    results = await ask(simulated, texts(6), max_concurrent=2, retry=policy(max_retries=1))
     started = results.attempts["started_at"].sort_values()
     refused = results.attempts.loc[results.attempts["http_status"] == 503, "started_at"].min()
     after = started[started > refused + pd.Timedelta("0.1s")]
@@ -498,7 +498,7 @@ async def test_ports_where_no_provider_answers(provider, side, error_type, attem
     url = provider().side_url(side)
     async with openai.AsyncOpenAI(base_url=url, api_key=KEY) as client:
         where = {"client": client} if own else {"base_url": url, "api_key": KEY}
-        results = await ask(None, ["text"], timeout=0.15, **where)
+        results = await ask(None, ["text"], timeout=0.5, **where)
     assert results.predictions["error_type"].tolist() == [error_type]
     assert len(results.attempts) in attempts
     assert re.search(said, results.attempts["error"].iloc[-1])

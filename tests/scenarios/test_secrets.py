@@ -151,10 +151,9 @@ def test_no_key_is_in_what_is_raised(provider, monkeypatch, settings):
     settings = dict(settings)
     for name, value in settings.pop("environment", {}).items():
         monkeypatch.setenv(name, value)
-    simulated = provider()
-    url = simulated.fault_url(settings.pop("fault")) if "fault" in settings else simulated.base_url
+    simulated = provider(fault=settings.pop("fault", None))
     if "client" not in settings and "OPENAI_BASE_URL" not in str(settings):
-        settings.setdefault("base_url", url)
+        settings.setdefault("base_url", simulated.base_url)
     assert all(clean(shown) for shown in raised_by(settings, simulated))
 
 
