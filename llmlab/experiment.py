@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,13 +28,13 @@ from llmlab.errors import ExperimentStopped, InputError, ParseError
 from llmlab.limits import RateLimiter, RateLimiterRegistry
 from llmlab.parsing import make_parser
 from llmlab.prompts import Messages, Prompts
-from llmlab.records import TokenUsageAttempt, Trial
+from llmlab.records import TokenUsageAttempt
 from llmlab.results import (
     PREDICTION_COLUMNS,
-    AttemptTable,
     Journal,
-    Outcomes,
+    NoJournal,
     Results,
+    Store,
     digest,
     load_folder,
     read_journal,
@@ -62,22 +63,21 @@ class Experiment:
         self._open_journal = open_journal
         self._keys: pd.DataFrame | None = None
         self._task: asyncio.Task[Results] | None = None
-        table, outcomes = before.copy_state() if before is not None else (AttemptTable(), Outcomes({}, {}))
-        journal, unsaved = None, []
+        store = before.copy_store() if before is not None else Store()
+        journal, unsaved = NoJournal(), []
         if open_journal is not None:
             # The file knows best: another cell may have gone on with it since.
-            table, outcomes = AttemptTable(), Outcomes({}, outcomes.errors)
-            journal = open_journal()
+            store, journal = Store(), open_journal()
             try:
-                self._recall(journal, table, outcomes)
+                self._recall(journal, store)
             except BaseException:
                 journal.release()
                 raise
-            unsaved = _add_unsaved(before, table, outcomes)
+            unsaved = _add_unsaved(before, store)
             if positions is None:
-                positions = [at for at in range(len(setup.plan)) if at not in outcomes.values]
+                positions = [at for at in range(len(setup.plan)) if at not in store.answered]
         trials = len(setup.plan) if positions is None else len(positions)
-        self._run = Run(setup, positions, trials, table, outcomes, journal, unsaved)
+        self._run = Run(setup, positions, trials, store, journal, unsaved)
 
     def __repr__(self) -> str:
         tally = self._run.tally
@@ -102,8 +102,7 @@ class Experiment:
         return Results(
             keys=self._keys,
             units=self._setup.plan.units.frame,
-            table=self._run.table.copy() if self._run.running else self._run.table,
-            outcomes=self._run.outcomes.copy() if self._run.running else self._run.outcomes,
+            store=self._run.store.copy() if self._run.running else self._run.store,
             stopped=self._run.stopped,
             description=self._setup.description,
             again=self._again,
@@ -142,46 +141,36 @@ class Experiment:
         again = Experiment(self._setup, positions=positions, before=results, open_journal=self._open_journal)
         return _run_in_foreground(again)
 
-    def _recall(self, journal: Journal, table: AttemptTable, outcomes: Outcomes) -> None:
+    def _recall(self, journal: Journal, store: Store) -> None:
         """Take in what the journal has of these trials."""
-        parser, trials = self._setup.parser, None
+        parser, trials = self._setup.parser, {trial.key: trial for trial in self._setup.plan.trials()}
+        for failure in journal.read_failures():
+            if failure.trial.key in trials:
+                store.fail_as(trials[failure.trial.key].position, failure.error_type, failure.error)
         for entry in journal.read():
-            if trials is None:
-                trials = {trial.key: trial for trial in self._setup.plan.trials()}
             trial = trials.get(entry.attempt.trial.key)
             if trial is None:
                 continue
-            if _replay(table, outcomes, trial, entry.attempt):
-                with contextlib.suppress(ParseError):
-                    value = parser.parse(entry.attempt.content, entry.attempt.finish_reason).value
-                    outcomes.succeed(trial.position, value)
+            attempt, value = replace(entry.attempt, trial=trial), None
+            if attempt.status == "ok":
+                try:
+                    value = parser.parse(attempt.content, attempt.finish_reason).value
+                except ParseError as unread:
+                    text = f"it was read when it came, and is not readable now: {unread}"
+                    attempt = replace(attempt, status="parse_error", error_type=type(unread).__name__, error=text)
+            store.record(attempt, value)
 
 
-def _add_unsaved(
-    before: Results | None, table: AttemptTable, outcomes: Outcomes
-) -> list[tuple[TokenUsageAttempt, object]]:
-    """Attempts that did not get into the journal, as when the disk was full: into the table now, and to be written."""
+def _add_unsaved(before: Results | None, store: Store) -> list[tuple[TokenUsageAttempt, object]]:
+    """Attempts that did not get into the journal, as when the disk was full: taken in now, and to be written."""
     unsaved: list[tuple[TokenUsageAttempt, object]] = []
     if before is None:
         return unsaved
-    known, had = set(zip(table.position, table.attempt, strict=True)), before.copy_state()[0]
-    if known.issuperset(zip(had.position, had.attempt, strict=True)):
-        return unsaved
     for outcome in before.outcomes():
-        for attempt in outcome.attempts:
-            if (attempt.trial.position, attempt.attempt) in known:
-                continue
-            if _replay(table, outcomes, attempt.trial, attempt):
-                outcomes.succeed(attempt.trial.position, outcome.prediction)
+        for attempt in outcome.attempts[store.attempts_before(outcome.trial.position) :]:
+            store.record(attempt, outcome.prediction)
             unsaved.append((attempt, outcome.prediction))
     return unsaved
-
-
-def _replay(table: AttemptTable, outcomes: Outcomes, trial: Trial, attempt: TokenUsageAttempt) -> bool:
-    """Take in an attempt that was made before; returns whether it gave a prediction, which is then to be set."""
-    table.append(attempt, trial)
-    outcomes.values.pop(trial.position, None)
-    return attempt.status == "ok"
 
 
 _watched: list[Experiment] = []
@@ -643,25 +632,26 @@ def load_results(path: str | Path) -> Results:
         return _load_folder(path)
     stored = read_journal(path)
     trials = {trial.key: trial for trial in trials_of(stored.keys)}
-    table, outcomes = AttemptTable(), Outcomes({}, {})
+    store = Store()
+    for failure in stored.failures:
+        store.fail_as(trials[failure.trial.key].position, failure.error_type, failure.error)
     for entry in stored.entries:
-        trial = trials[entry.attempt.trial.key]
-        if _replay(table, outcomes, trial, entry.attempt):
-            value = entry.attempt.content if entry.value is None else json.loads(entry.value)
-            outcomes.succeed(trial.position, value)
-    return Results(keys=stored.keys, units=stored.units, table=table, outcomes=outcomes, description=stored.description)
+        attempt = replace(entry.attempt, trial=trials[entry.attempt.trial.key])
+        store.record(attempt, attempt.content if entry.value is None else json.loads(entry.value))
+    return Results(keys=stored.keys, units=stored.units, store=store, description=stored.description)
 
 
 def _load_folder(folder: str | Path) -> Results:
     saved = load_folder(folder)
-    table = AttemptTable()
+    store, values = Store(), saved.values()
+    for position, error in saved.errors().items():
+        store.fail_as(position, *error)
     for record in saved.records():
-        table.append(record)
+        store.record(record, values.get(record.trial.position))
     return Results(
         keys=saved.keys(),
         units=saved.units(),
-        table=table,
-        outcomes=Outcomes(saved.values(), saved.errors()),
+        store=store,
         stopped=saved.stopped,
         description=saved.description,
         # Times are kept to the microsecond, so the frames made from the records could differ in the last digit.

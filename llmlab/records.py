@@ -1,19 +1,75 @@
-"""The words of the house: what passes along the line, frozen.
+"""The records that travel through llmlab, frozen, and the one declaration of every field of an attempt.
 
 A `Trial` is asked, a `Reply` comes back, an attempt is recorded as a `TokenUsageAttempt`, and a finished trial is a
 `PredictionCategoryTokens`. Unknown is `None`, never 0.
+
+The table in memory, the journal's columns, the frames, their empty forms, the saved files and the documentation of the
+columns are all made from the fields of `TokenUsageAttempt`: a new field is one line there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import dataclasses
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from llmlab.errors import AttemptError
 
 STATUSES = ("ok", "failed", "not_run")
 ATTEMPT_STATUSES = ("ok", "parse_error", "call_error")
-TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens")
+TRIAL_KEY = ("unit_id", "model", "prompt", "run")
+
+
+def trial_key(columns: Iterable[str]) -> list[str]:
+    """The columns of a frame that tell its trials apart: those of `TRIAL_KEY` that it has.
+
+    A column `prompt` is llmlab's if it stands right after `model`; a user's own one stands further right.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        The columns of `predictions`, `attempts`, or a frame made from one of them.
+    """
+    names = list(columns)
+    key = [name for name in TRIAL_KEY if name in names]
+    if "prompt" in key and ("model", "prompt") not in itertools.pairwise(names):
+        key.remove("prompt")
+    return key
+
+
+def arm_columns(columns: Iterable[str]) -> list[str]:
+    """The columns of a frame that tell apart what is compared: the trial key without `unit_id` and `run`."""
+    return [name for name in trial_key(columns) if name not in ("unit_id", "run")]
+
+
+def own_columns(columns: Iterable[str]) -> list[str]:
+    """The columns of `predictions` that are the answer's fields, the unit's own, or were added to the frame later."""
+    names = list(columns)
+    return [*names[names.index("prediction") + 1 : names.index("status")], *names[names.index("finished_at") + 1 :]]
+
+
+def trial_status(answered: bool, failed_unsent: bool, attempts: int, another_due: bool) -> str:
+    """What became of a trial.
+
+    Parameters
+    ----------
+    answered : bool
+        It has a prediction.
+    failed_unsent : bool
+        It ended without any attempt, as a blank text does.
+    attempts : int
+        How many were made.
+    another_due : bool
+        The last attempt failed, and the next one was still to come when the run ended.
+    """
+    if answered:
+        return "ok"
+    if failed_unsent or (attempts and not another_due):
+        return "failed"
+    return "not_run"
 
 
 def notes_as_text(notes: tuple[str, ...]) -> str | None:
@@ -24,6 +80,36 @@ def notes_as_text(notes: tuple[str, ...]) -> str | None:
 def notes_from_text(text: str | None) -> tuple[str, ...]:
     """The notes behind `notes_as_text`."""
     return tuple(text.split("; ")) if text else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a field of an attempt is kept and shown.
+
+    Attributes
+    ----------
+    dtype : str
+        Of the frame's column; it also says how the field is kept: as whole numbers, floats, yes or no, or text.
+    meaning : str
+        What a user reads about it.
+    repeated : bool
+        Whether it is text of which few different ones occur, so that each is kept once.
+    choices : tuple of str
+        All texts it can be, if they are known beforehand.
+    summed : str or None
+        What its sum over the attempts of a trial means, if `predictions` has that sum.
+    """
+
+    dtype: str
+    meaning: str
+    repeated: bool = False
+    choices: tuple[str, ...] = ()
+    summed: str | None = None
+
+
+def column(dtype: str, meaning: str, *, default: Any = dataclasses.MISSING, **more: Any) -> Any:
+    """Declare a field of an attempt: its `Column`, and its default if it has one."""
+    return field(default=default, metadata={"column": Column(dtype, meaning, **more)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +155,24 @@ class Usage:
         The provider's own price of the call (OpenRouter), in US dollars.
     """
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: int | None = column(
+        "Int64", "as the provider reported it; NA if it did not", default=None,
+        summed="sum over all attempts that reported any; NA if none did",
+    )  # fmt: skip
+    completion_tokens: int | None = column(
+        "Int64", "likewise; reasoning included", default=None, summed="likewise; reasoning included"
+    )
+    reasoning_tokens: int | None = column(
+        "Int64", "likewise; part of completion_tokens", default=None, summed="likewise; part of completion_tokens"
+    )
+    cached_tokens: int | None = column(
+        "Int64", "likewise; part of prompt_tokens", default=None, summed="likewise; part of prompt_tokens"
+    )
+    total_tokens: int | None = column("Int64", "likewise", default=None, summed="likewise")
     cost_usd: float | None = None
 
 
+TOKENS = tuple(one.name for one in dataclasses.fields(Usage) if "column" in one.metadata)
 UNKNOWN_USAGE = Usage()
 
 
@@ -134,47 +230,108 @@ class Reply:
         return answered or (self.error is not None and self.error.may_be_billed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsageAttempt:
-    """One HTTP attempt and its tokens: a row of `Results.attempts`.
+    """One HTTP attempt and its tokens: a row of `Results.attempts`, whose columns say what each field means.
 
-    Attributes
-    ----------
-    attempt : int
-        From 1, counted over all attempts this trial ever had.
-    status : {"ok", "parse_error", "call_error"}
-    error_type, error : str or None
-    started_at : float
-        When it was sent, seconds since the epoch (UTC).
-    queue_s, wait_s, latency_s : float
-        Seconds waited for a slot and for the limiter, and from sending to the whole answer.
-    retry_in_s : float or None
-        Seconds until the next attempt; `None` if this was the last.
-    throttled : bool
-        Whether the limiter made it wait.
-    content : str or None
-        The answer's raw text, kept also where it did not parse.
+    `None` is NA in the frame; `started_at` is in seconds since the epoch (UTC), `notes` is a tuple.
     """
 
     trial: Trial
-    attempt: int
-    status: str
-    error_type: str | None
-    error: str | None
-    started_at: float
-    queue_s: float
-    wait_s: float
-    latency_s: float
-    retry_in_s: float | None
-    throttled: bool
-    usage: Usage
-    cost_usd: float | None
-    finish_reason: str | None
-    model_returned: str | None
-    request_id: str | None
-    http_status: int | None
-    content: str | None
-    notes: tuple[str, ...] = ()
+    attempt: int = column("int64", "from 1, over all attempts this trial ever had")
+    status: str = column("str", "ok, parse_error or call_error", choices=ATTEMPT_STATUSES)
+    error_type: str | None = column("str", "class of the error; NA if ok", repeated=True)
+    error: str | None = column("str", "what it says, in one line")
+    started_at: float = column("datetime64[us, UTC]", "when it was sent")
+    queue_s: float = column("float64", "seconds waited for a concurrency slot")
+    wait_s: float = column(
+        "float64",
+        "seconds waited for the rate limiter",
+        summed="seconds waited for the rate limiter, sum over attempts",
+    )
+    latency_s: float = column(
+        "float64", "seconds from sending to the whole answer",
+        summed="seconds from sending to the whole answer, sum over attempts; NA if none was sent",
+    )  # fmt: skip
+    retry_in_s: float | None = column("Float64", "seconds until the next attempt; NA if this was the last")
+    throttled: bool = column("bool", "whether the limiter made it wait")
+    usage: Usage = field(metadata={"record": Usage})
+    cost_usd: float | None = column(
+        "Float64", "the provider's own price, else the list price; NA if unknown", summed="likewise, US dollars"
+    )
+    may_be_billed: bool = column("bool", "whether the provider may have charged for it", default=False)
+    finish_reason: str | None = column("str", "why the model stopped", repeated=True)
+    model_returned: str | None = column("str", "the model that answered", repeated=True)
+    request_id: str | None = column("str", "the provider's id of this request")
+    http_status: int | None = column("Int64", "NA if no HTTP answer came")
+    content: str | None = column("str", "the raw text of the answer, also where it did not parse")
+    notes: tuple[str, ...] = column("str", "what was odd or repaired, separated by '; '", default=(), repeated=True)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The columns that the fields of a record declare; fields of records in it stand in their place.
+
+    Parameters
+    ----------
+    record : type
+        `TokenUsageAttempt`, or a class with further fields.
+    """
+
+    record: type
+
+    def __reduce__(self) -> tuple[type, tuple[type]]:
+        # What is worked out from the class is worked out again.
+        return Declaration, (self.record,)
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """Every column by name, in the frame's order."""
+        return {name: one for name, one, _ in self._fields}
+
+    @cached_property
+    def cells(self) -> Callable[[Any], tuple[Any, ...]]:
+        """Takes a record and gives its values in the order of `columns`; notes as one text."""
+        paths = [path for _, _, path in self._fields]
+        text = tuple(at for at, (name, _, _) in enumerate(self._fields) if name == "notes")
+
+        def cells(record: Any) -> tuple[Any, ...]:
+            values = [getattr(record if inner is None else getattr(record, inner), name) for inner, name in paths]
+            for at in text:
+                values[at] = notes_as_text(values[at])
+            return tuple(values)
+
+        return cells
+
+    def build(self, trial: Trial, cells: Sequence[Any]) -> Any:
+        """The record of `trial` behind `cells`."""
+        inner: dict[str, dict[str, Any]] = {}
+        plain: dict[str, Any] = {"trial": trial}
+        for (name, _, (within, _)), value in zip(self._fields, cells, strict=True):
+            if within is None:
+                plain[name] = notes_from_text(value) if name == "notes" else value
+            else:
+                inner.setdefault(within, {})[name] = value
+        for one in dataclasses.fields(self.record):
+            if one.name in inner:
+                plain[one.name] = one.metadata["record"](**inner[one.name])
+        return self.record(**plain)
+
+    @cached_property
+    def _fields(self) -> list[tuple[str, Column, tuple[str | None, str]]]:
+        return list(_declared(self.record))
+
+
+def _declared(record: type, within: str | None = None) -> Iterator[tuple[str, Column, tuple[str | None, str]]]:
+    """(column's name, column, (name of the record within, field's name)) of every declared field."""
+    for one in dataclasses.fields(record):
+        if "record" in one.metadata:
+            yield from _declared(one.metadata["record"], one.name)
+        elif "column" in one.metadata:
+            yield one.name, one.metadata["column"], (within, one.name)
+
+
+ATTEMPT = Declaration(TokenUsageAttempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,26 +342,17 @@ class PredictionCategoryTokens:
     ----------
     trial : Trial
     prediction : object or None
-        The category, the pydantic model or what `parse` made of the text; `None` if the trial failed.
+        The category, the pydantic model or what `parse` made of the text; `None` if the trial has no answer.
     attempts : tuple of TokenUsageAttempt
         In order, failed ones too.
-    failed_unsent : bool
-        Whether it failed before anything was sent, as a blank text does.
+    status : {"ok", "failed", "not_run"}
+        By the rule of `trial_status`.
     """
 
     trial: Trial
     prediction: object | None
-    attempts: tuple[TokenUsageAttempt, ...] = field(default_factory=tuple)
-    failed_unsent: bool = False
-
-    @property
-    def status(self) -> str:
-        """`ok` if the last attempt was, `failed` otherwise, `not_run` if it never had its turn."""
-        if self.failed_unsent:
-            return "failed"
-        if not self.attempts:
-            return "not_run"
-        return "ok" if self.attempts[-1].status == "ok" else "failed"
+    attempts: tuple[TokenUsageAttempt, ...] = ()
+    status: str = "not_run"
 
     @property
     def total_tokens(self) -> int | None:

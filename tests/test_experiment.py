@@ -218,7 +218,9 @@ async def test_default_waits_are_in_the_frame_and_a_stop_does_not_wait_them_out(
     experiment.stop()
     results = await experiment
     assert results.attempts["retry_in_s"].tolist() == [0.0, 20.0]
-    assert results.predictions.loc[0, ["status", "error_type", "attempts"]].tolist() == ["failed", "OverloadedError", 2]
+    # A third one was due: the trial did not have its whole turn.
+    row = results.predictions.loc[0, ["status", "error_type", "attempts"]].tolist()
+    assert row == ["not_run", "OverloadedError", 2]
 
 
 async def test_there_are_max_retries_attempts_and_no_wait_after_the_last(provider):

@@ -3,14 +3,13 @@
 from llmlab.analysis.agreement import agreement, consensus, majorities, nullable, wide
 from llmlab.analysis.comparison import compare
 from llmlab.analysis.scoring import Gold, Score, score
-from llmlab.analysis.totals import Total, arm_columns, by_group, costs, may_be_billed, unknown
+from llmlab.analysis.totals import Total, by_group, costs, may_be_billed, unknown
 
 __all__ = [
     "Gold",
     "Score",
     "Total",
     "agreement",
-    "arm_columns",
     "by_group",
     "compare",
     "consensus",

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.totals import arm_columns
 from llmlab.errors import InputError
+from llmlab.records import arm_columns, own_columns
 
 DRAWS = 1000
 _MOST_CELLS = 5_000_000
@@ -53,7 +53,7 @@ def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
     """Each arm's answers in the order of `predictions`."""
     codes, labels = label_codes(predictions["prediction"])
     codes[(predictions["status"] != "ok").to_numpy(bool)] = -1
-    columns = arm_columns(predictions)
+    columns = arm_columns(predictions.columns)
     coded = predictions[["unit_id", "run", *columns]].assign(code=codes)
     for name, rows in coded.groupby(columns, sort=False, observed=True):
         table = (
@@ -97,7 +97,7 @@ def majorities(predictions: pd.DataFrame) -> pd.DataFrame:
         (how many of them gave the unit's most frequent label), `agree` (whether all did; NA with fewer than two).
     """
     codes, labels = label_codes(predictions["prediction"])
-    columns = ["unit_id", *arm_columns(predictions)]
+    columns = ["unit_id", *arm_columns(predictions.columns)]
     pair = predictions.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy()
     table = predictions.loc[~pd.Series(pair, index=predictions.index).duplicated(), columns].reset_index(drop=True)
     voted = (codes >= 0) & predictions["status"].eq("ok").to_numpy(bool)
@@ -113,7 +113,7 @@ def majorities(predictions: pd.DataFrame) -> pd.DataFrame:
 def unanimous(predictions: pd.DataFrame) -> list[float]:
     """For each arm, the share of the units with two or more answers whose answers are all the same; NaN if none has."""
     found = majorities(predictions)
-    by_arm = found.groupby(arm_columns(predictions), sort=False, observed=True)["agree"]
+    by_arm = found.groupby(arm_columns(predictions.columns), sort=False, observed=True)["agree"]
     return by_arm.mean().astype("Float64").to_numpy(float, na_value=math.nan).tolist()
 
 
@@ -214,7 +214,7 @@ def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
             }
         )
     columns = [
-        *arm_columns(predictions), "units", "runs", "unanimous", "krippendorff_alpha", "alpha_low", "alpha_high",
+        *arm_columns(predictions.columns), "units", "runs", "unanimous", "krippendorff_alpha", "alpha_low", "alpha_high",
         "fleiss_kappa", "kappa_low", "kappa_high", "notes",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
@@ -314,7 +314,9 @@ def wide(predictions: pd.DataFrame) -> pd.DataFrame:
             f"run_{run}": _labels(arm.table[run].to_numpy(), arm.labels, predictions["prediction"]) for run in arm.table
         }
         parts.append(pd.DataFrame({"unit_id": arm.table.index, **arm.arm, **runs}))
-    frame = pd.concat(parts, ignore_index=True) if parts else predictions[["unit_id", *arm_columns(predictions)]]
+    frame = (
+        pd.concat(parts, ignore_index=True) if parts else predictions[["unit_id", *arm_columns(predictions.columns)]]
+    )
     return _with_unit_columns(frame, predictions)
 
 
@@ -332,7 +334,7 @@ def nullable(values: np.ndarray) -> Any:
 
 
 def _no_consensus(predictions: pd.DataFrame) -> pd.DataFrame:
-    frame = predictions[["unit_id", *arm_columns(predictions), "prediction"]].iloc[:0].copy()
+    frame = predictions[["unit_id", *arm_columns(predictions.columns), "prediction"]].iloc[:0].copy()
     for name, dtype in (
         ("share", "Float64"), ("answered", "int64"), ("runs", "int64"), ("tied", "bool"), ("entropy", "Float64"),
         ("flip_rate", "Float64"),
@@ -343,7 +345,7 @@ def _no_consensus(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _with_unit_columns(frame: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """Join what `predictions` holds after its declared columns, by unit id."""
-    own = list(predictions.columns)[list(predictions.columns).index("finished_at") + 1 :]
+    own = own_columns(predictions.columns)
     unit = pd.Series(pd.factorize(predictions["unit_id"])[0], index=predictions.index)
     own = [name for name in own if _is_constant(predictions[name], unit)]
     units = predictions.drop_duplicates("unit_id").set_index("unit_id")[own]

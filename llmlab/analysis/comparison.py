@@ -9,7 +9,7 @@ import pandas as pd
 
 from llmlab.analysis.agreement import bootstrap, unanimous
 from llmlab.analysis.scoring import Gold, gold_of, is_right
-from llmlab.analysis.totals import Total, arm_columns
+from llmlab.analysis.totals import Total
 
 
 def compare(
@@ -31,7 +31,7 @@ def compare(
         where any amount is unknown), `unknown_cost` (attempts that may have been charged at an unknown price),
         `mean_latency_s`, `median_latency_s`, `unanimous`.
     """
-    columns = arm_columns(predictions)
+    columns = arm_columns(predictions.columns)
     frame = predictions if gold is None else predictions.assign(gold_=gold_of(predictions, gold))
     rows, first = [], None
     arms = frame.groupby(columns, sort=False, observed=True)

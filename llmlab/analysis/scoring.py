@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from llmlab.analysis.agreement import bootstrap, consensus, label_codes
-from llmlab.analysis.totals import NONE, arm_columns
+from llmlab.analysis.totals import NONE
 from llmlab.errors import InputError
+from llmlab.records import arm_columns
 
 Gold = str | pd.Series | Mapping[Hashable, object]
 
@@ -91,7 +92,7 @@ def score(predictions: pd.DataFrame, gold: Gold, *, level: float = 0.95, seed: i
     frame = predictions.assign(gold_=truth)
     without = frame.loc[truth.isna(), "unit_id"].nunique()
     frame = frame[truth.notna()]
-    columns = arm_columns(predictions)
+    columns = arm_columns(predictions.columns)
     rows, categories, confusions = [], [], {}
     agreed = consensus(frame)
     agreed["gold_"] = agreed["unit_id"].map(frame.drop_duplicates("unit_id").set_index("unit_id")["gold_"])

@@ -14,19 +14,13 @@ import numpy as np
 import pandas as pd
 
 from llmlab.errors import InputError
-from llmlab.records import TOKENS
+from llmlab.records import TOKENS, arm_columns
 
 NONE = "(none)"
 AMOUNTS = (*TOKENS, "cost_usd")
 # Attempts that were saved before the column existed: what ended without a status may have been billed.
 _SENT_WITHOUT_ANSWER = ("TimeoutError", "CancelledError", "ConnectionError", "BadResponseError")
 _BILLED_STATUS = (524,)
-
-
-def arm_columns(predictions: pd.DataFrame) -> list[str]:
-    """`model`, and `prompt` where it stands as llmlab's own column."""
-    named = list(predictions.columns[:4]) == ["unit_id", "model", "prompt", "run"]
-    return ["model", "prompt"] if named else ["model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +126,13 @@ def costs(predictions: pd.DataFrame, attempts: pd.DataFrame, by: str = "model") 
         a number of tokens, or at a price, that nobody told. They are in no sum.
     """
     columns = {"model": "model", "prompt": "prompt", "category": "category", "outcome": "status", "attempt": "attempt"}
-    if by not in columns or (by == "prompt" and "prompt" not in arm_columns(predictions)):
+    if by not in columns or (by == "prompt" and "prompt" not in arm_columns(predictions.columns)):
         raise InputError(
             f"by={by!r}: choose one of model, category, outcome, attempt (or prompt, if there are several)."
         )
     frame = attempts
     if by == "category":
-        key = ["unit_id", *arm_columns(predictions), "run"]
+        key = ["unit_id", *arm_columns(predictions.columns), "run"]
         labels = predictions[key].assign(
             category=predictions["prediction"].astype(object).where(predictions["status"] == "ok")
         )

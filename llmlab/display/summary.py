@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis import arm_columns
 from llmlab.display import html as markup
 from llmlab.display.html import BLUE, CELL, GREEN, GREY, RED
+from llmlab.records import arm_columns
 
 MOST_LABELS = 12
 MOST_MODELS = 4
@@ -91,7 +91,9 @@ def agreement(results: Any) -> tuple[int, int] | None:
         return None
     labels = _few_labels(results, answered)[1]
     codes = _codes(answered["prediction"] if labels is None else labels)
-    pair = answered.groupby(["unit_id", *arm_columns(predictions)], sort=False, observed=True).ngroup().to_numpy()
+    pair = (
+        answered.groupby(["unit_id", *arm_columns(predictions.columns)], sort=False, observed=True).ngroup().to_numpy()
+    )
     said = pd.Series(codes).groupby(pair).agg(["size", "min", "max"])
     said = said[said["size"] > 1]
     return (int((said["min"] == said["max"]).sum()), len(said)) if len(said) else None
@@ -107,7 +109,7 @@ def _codes(predictions: pd.Series) -> np.ndarray:
 
 def _head(results: Any, predictions: pd.DataFrame) -> str:
     sizes = [(len(results.units), "unit"), (predictions["run"].nunique(), "run")]
-    sizes += [(predictions[name].nunique(), name) for name in arm_columns(predictions)]
+    sizes += [(predictions[name].nunique(), name) for name in arm_columns(predictions.columns)]
     product = " × ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in sizes)
     size = f"<b>{len(predictions):,}</b> trials: {product}"
     endpoint = str(results.description.get("endpoint", ""))

@@ -13,7 +13,7 @@ import gc
 import heapq
 import itertools
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,7 +37,7 @@ from llmlab.limits import Grant, RateLimiter
 from llmlab.parsing import Parser
 from llmlab.prompts import Messages
 from llmlab.records import Reply, TokenUsageAttempt, Trial
-from llmlab.results import AttemptTable, Journal, Outcomes
+from llmlab.results import Journal, NoJournal, Store
 from llmlab.units import Plan
 
 FIRST_CONNECTIONS = 8
@@ -89,18 +89,16 @@ class _Asked:
 
 
 class Run:
-    """Asks the trials at `positions` once through; what is already in `table` and `outcomes` stays.
+    """Asks the trials at `positions` once through; what is already in `store` stays.
 
     Attributes
     ----------
-    table : AttemptTable
-        Every attempt so far.
-    outcomes : Outcomes
-        What became of the trials.
+    store : Store
+        Every attempt so far, and what became of the trials.
     tally : Tally
         Where it stands.
     running : bool
-        Whether `table` and `outcomes` still grow.
+        Whether `store` still grows.
     stopped : str or None
         Why it ended early.
     bug : Exception or None
@@ -112,21 +110,19 @@ class Run:
         setup: Setup,
         positions: Iterable[int] | None,
         trials: int,
-        table: AttemptTable,
-        outcomes: Outcomes,
-        journal: Journal | None = None,
+        store: Store,
+        journal: Journal | NoJournal,
         unsaved: Iterable[tuple[TokenUsageAttempt, object]] = (),
     ) -> None:
         self._setup = setup
         self._fresh: Iterator[Trial] = setup.plan.trials(positions)
         self._journal = journal
         self._unsaved = unsaved
-        self.table, self.outcomes = table, outcomes
+        self.store = store
         self.tally = Tally(trials)
         self.running = False
         self.stopped: str | None = None
         self.bug: Exception | None = None
-        self._before = Counter(table.position)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_line: set[asyncio.Task[None]] = set()
@@ -157,8 +153,7 @@ class Run:
         try:
             await self._ask_all()
         finally:
-            if self._journal is not None:
-                await self._journal.close()
+            await self._journal.close()
 
     async def _ask_all(self) -> None:
         setup = self._setup
@@ -171,7 +166,7 @@ class Run:
         self._view: View = make_view(setup.progress, self.tally, self.stop)
         self._began = self.tally.started = time.monotonic()
         for attempt, value in self._unsaved:
-            self._journal.put(attempt, value)  # type: ignore[union-attr]
+            self._journal.put(attempt, value)
         ticker = loop.create_task(self._show_now_and_then())
         # What the kernel holds already needs no walking through by the garbage collector, which halts the loop.
         gc.freeze()
@@ -237,7 +232,7 @@ class Run:
 
     def _next_fresh(self) -> _Asked | None:
         trial = next(self._fresh, None)
-        return None if trial is None else _Asked(trial, self._before.get(trial.position, 0), self._began)
+        return None if trial is None else _Asked(trial, self.store.attempts_before(trial.position), self._began)
 
     def _slot_is_free(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -264,7 +259,8 @@ class Run:
             worst_usd = await self._put_aside(trial.model, body)
             grant = await self._wait_in_line(trial.model, body, worst_usd)
         except TrialError as error:
-            self.outcomes.fail(trial.position, error)
+            self.store.fail(trial, error)
+            self._journal.put_failure(trial, error)
             tally.finish(ok=False)
             return
         reply = await self._call(asked, body, grant)
@@ -292,17 +288,13 @@ class Run:
         attempt = self._record(asked, reply, error, retry_in_s, grant)
         self._settle(attempt, worst_usd)
         try:
-            if self._journal is not None:
-                await self._keep(attempt, value)
+            await self._keep(attempt, value)
         finally:
             # Also when cancelled: what is queued is written before the journal closes.
-            if error is None:
-                self.outcomes.succeed(trial.position, value)
-            else:
-                self.outcomes.miss(trial.position)
-            if retry_in_s is None or self.stopped is not None:
+            self.store.record(attempt, value)
+            if retry_in_s is None:
                 tally.finish(ok=error is None)
-            else:
+            elif self.stopped is None:
                 self._ask_again(asked, retry_in_s)
         if bug is not None:
             raise bug
@@ -349,9 +341,8 @@ class Run:
             asked.latency_s = time.perf_counter() - start
             error = CancelledError("the run ended before the answer came; it may be billed")
             attempt = self._record(asked, Reply(error=error), error, None, grant)
-            if self._journal is not None:
-                self._journal.put(attempt, None)
-            self.outcomes.miss(asked.trial.position)
+            self._journal.put(attempt, None)
+            self.store.record(attempt)
             self.tally.finish(ok=False)
             raise
         except InputError:
@@ -388,7 +379,7 @@ class Run:
         if self._forms.rejected(asked.trial.model, form, error):
             # Found out once per model; the trial itself is none the worse for it.
             asked.unpaid += 1
-            return 0.0 if self.stopped is None else None
+            return 0.0
         if self._setup.reask_with_error and isinstance(error, ParseError) and reply.content:
             asked.correction = _correction(reply.content, error)
         asked.billed += error.may_be_billed
@@ -398,9 +389,10 @@ class Run:
         )
         if decision.stop is not None or (error.fatal_at_first and not self._reached):
             self._stop(str(decision.stop or error), None)
-        elif decision.retry_in_s is None:
+            return None
+        if decision.retry_in_s is None:
             self._watch_for_the_same(error)
-        return decision.retry_in_s if self.stopped is None else None
+        return decision.retry_in_s
 
     def _record(
         self,
@@ -424,6 +416,7 @@ class Run:
             throttled=grant.throttled,
             usage=reply.usage,
             cost_usd=self._setup.prices.cost_usd(asked.trial.model, reply.usage),
+            may_be_billed=reply.may_be_billed,
             finish_reason=reply.finish_reason,
             model_returned=reply.model_returned,
             request_id=reply.request_id,
@@ -431,7 +424,6 @@ class Run:
             content=reply.content,
             notes=reply.notes,
         )
-        self.table.append(attempt)
         self.tally.record(attempt)
         return attempt
 
@@ -444,7 +436,7 @@ class Run:
 
     async def _keep(self, attempt: TokenUsageAttempt, value: object) -> None:
         try:
-            await self._journal.put(attempt, value)  # type: ignore[union-attr]
+            await self._journal.put(attempt, value)
         except JournalError as error:
             self._stop(f"{error}; what was answered is here in memory", None)
 
@@ -496,9 +488,7 @@ class Run:
             self.stopped = reason
             for task in self._in_line:
                 task.cancel()
-            # Trials between two attempts keep the outcome of their last one.
-            for _ in range(len(self._later) + len(self._ready)):
-                self.tally.finish(ok=False)
+            # Trials between two attempts count as not run; they keep the error of their last one.
             self.tally.retrying = 0
             self._later.clear()
             self._ready.clear()

@@ -1,15 +1,18 @@
 """Attempts and outcomes: in memory, on disk, and as pandas frames."""
 
-from llmlab.results.journal import Journal, digest, read_journal
+from llmlab.results.columns import ATTEMPT_COLUMNS, PREDICTION_COLUMNS
+from llmlab.results.journal import Journal, NoJournal, digest, read_journal
 from llmlab.results.load import load_folder
-from llmlab.results.results import PREDICTION_COLUMNS, AttemptTable, Outcomes, Results, trials_of
+from llmlab.results.results import Results, trials_of
+from llmlab.results.store import Store
 
 __all__ = [
+    "ATTEMPT_COLUMNS",
     "PREDICTION_COLUMNS",
-    "AttemptTable",
     "Journal",
-    "Outcomes",
+    "NoJournal",
     "Results",
+    "Store",
     "digest",
     "load_folder",
     "read_journal",

@@ -15,24 +15,26 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from llmlab.errors import JournalError
-from llmlab.records import ATTEMPT_STATUSES, TOKENS, TokenUsageAttempt, Trial, Usage, notes_as_text, notes_from_text
+from llmlab.errors import AttemptError, JournalError
+from llmlab.records import ATTEMPT, ATTEMPT_STATUSES, TokenUsageAttempt, Trial
 
 FORMAT = 1
 BATCH = 1000
-_PLAIN = (
-    "attempt", "status", "error_type", "error", "started_at", "queue_s", "wait_s", "latency_s", "retry_in_s",
-    "throttled", "cost_usd", "finish_reason", "model_returned", "request_id", "http_status", "content",
-)  # fmt: skip
-_COLUMNS = ("unit", "model", "prompt", "run", *_PLAIN, *TOKENS, "notes", "value")
+_Row = TypeVar("_Row")
+_COLUMNS = ("unit", "model", "prompt", "run", *ATTEMPT.columns, "value")
+_FAILURES = (
+    "CREATE TABLE IF NOT EXISTS failures (unit, model, prompt, run, error_type, error, "
+    "PRIMARY KEY (unit, model, prompt, run)) WITHOUT ROWID"
+)
+_INSERT = f"INSERT INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE units (unit INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, row TEXT NOT NULL)",
@@ -50,12 +52,22 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A trial that ended without an attempt, read back; its position is not known yet."""
+
+    trial: Trial
+    error_type: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A whole journal: the trials it is about, its units, and all attempts in the order of writing."""
 
     units: pd.DataFrame
     keys: pd.DataFrame
     entries: list[Entry]
+    failures: list[Failure]
     description: dict[str, Any]
 
 
@@ -89,6 +101,39 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+class _Done:
+    """Something that can be awaited and is over at once."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+class NoJournal:
+    """What stands for a journal where none is kept."""
+
+    def read(self) -> Iterator[Entry]:
+        """No attempts."""
+        return iter(())
+
+    def read_failures(self) -> Iterator[Failure]:
+        """No failures."""
+        return iter(())
+
+    def put(self, attempt: TokenUsageAttempt, value: object) -> Awaitable[None]:
+        """Nothing is kept."""
+        return _Done()
+
+    def put_failure(self, trial: Trial, error: AttemptError) -> None:
+        """Nothing is kept."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def release(self) -> None:
+        """Nothing is open."""
+
+
 class Journal:
     """A journal open for writing. Use `Journal.open`.
 
@@ -101,7 +146,8 @@ class Journal:
         self.path = path
         self._connection = connection
         self._units = units
-        self._queue: queue.SimpleQueue[tuple[tuple[Any, ...], asyncio.Future[None]] | None] = queue.SimpleQueue()
+        # (statement, its values, the future of who waits for it).
+        self._queue: queue.SimpleQueue[tuple[str, tuple[Any, ...], asyncio.Future[None]] | None] = queue.SimpleQueue()
         self._broken: str | None = None
         self._released = False
         self._thread: threading.Thread | None = None
@@ -151,6 +197,9 @@ class Journal:
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in meta.items()])
             else:
                 _check_identity(connection, path, identity)
+            connection.execute(_FAILURES)
+            for name in _columns_lacking(connection):
+                connection.execute(f"ALTER TABLE attempts ADD COLUMN {name}")
             known = _sync_units(connection, path, units, list(used))
             _extend(connection, units, list(models), list(prompts), runs, keys)
             connection.commit()
@@ -170,7 +219,16 @@ class Journal:
         JournalError
             It is damaged.
         """
-        return _read_entries(self._connection, self.path)
+        return _named_damage(_entries(self._connection), self.path)
+
+    def read_failures(self) -> Iterator[Failure]:
+        """The trials that ended without an attempt."""
+        return _named_damage(_failures(self._connection), self.path)
+
+    def put_failure(self, trial: Trial, error: AttemptError) -> None:
+        """Queue the failure of a trial that was not sent."""
+        row = (self._units[encode_id(trial.unit_id)], trial.model, trial.prompt or "", trial.run)
+        self._put("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)", (*row, type(error).__name__, str(error)))
 
     def put(self, attempt: TokenUsageAttempt, value: object) -> asyncio.Future[None]:
         """Queue one attempt; the future is done once it is on the disk.
@@ -180,6 +238,9 @@ class Journal:
         JournalError
             From the future: the disk is full, or the file is gone. From then on nothing more is written.
         """
+        return self._put(_INSERT, _row(self._units[encode_id(attempt.trial.unit_id)], attempt, value))
+
+    def _put(self, statement: str, values: tuple[Any, ...]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         durable: asyncio.Future[None] = loop.create_future()
         # Not everyone waits for it: a failure that nobody looks at is told by the next attempt.
@@ -190,7 +251,7 @@ class Journal:
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
             self._thread.start()
-        self._queue.put((_row(self._units[encode_id(attempt.trial.unit_id)], attempt, value), durable))
+        self._queue.put((statement, values, durable))
         return durable
 
     async def close(self) -> None:
@@ -214,7 +275,6 @@ class Journal:
             self._write_batches()
 
     def _write_batches(self) -> None:
-        insert = f"INSERT INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
         over = False
         while not over:
             batch = [self._queue.get()]
@@ -230,11 +290,12 @@ class Journal:
             if self._broken is None:
                 try:
                     with self._connection:
-                        self._connection.executemany(insert, [row for row, _ in entries])
+                        for statement, alike in itertools.groupby(entries, key=lambda entry: entry[0]):
+                            self._connection.executemany(statement, [values for _, values, _ in alike])
                 except Exception as error:
                     # Whatever it is, those who wait for this thread must hear of it.
                     self._broken = f"The journal {self.path} cannot be written any more: {error}"
-            settled = [durable for _, durable in entries]
+            settled = [durable for *_, durable in entries]
             try:
                 settled[0].get_loop().call_soon_threadsafe(self._settle, settled, self._broken)
             except RuntimeError:
@@ -288,7 +349,8 @@ def read_journal(path: str | Path) -> Stored:
                 "run": np.array([run for *_, run in trials], "int64"),
             }
         )
-        return Stored(units, keys, list(_read_entries(connection, path)), meta["description"])
+        failures = list(_failures(connection))
+        return Stored(units, keys, list(_entries(connection)), failures, meta["description"])
     except (sqlite3.Error, KeyError, ValueError, TypeError) as error:
         raise JournalError(f"The journal {path} is damaged: {error}.") from error
     finally:
@@ -463,15 +525,12 @@ def _typed(cells: list[Any], dtype: Any) -> pd.Series:
 
 
 def _row(unit: int, attempt: TokenUsageAttempt, value: object) -> tuple[Any, ...]:
-    usage = attempt.usage
     cells = (
         unit,
         attempt.trial.model,
         attempt.trial.prompt or "",
         attempt.trial.run,
-        *(getattr(attempt, name) for name in _PLAIN),
-        *(getattr(usage, name) for name in TOKENS),
-        notes_as_text(attempt.notes),
+        *ATTEMPT.cells(attempt),
         _value(value) if attempt.status == "ok" else None,
     )
     return tuple(map(_storable, cells))
@@ -508,28 +567,45 @@ def _plain(value: Any) -> Any:
     return None if value is pd.NA or value is pd.NaT else str(value)
 
 
-def _read_entries(connection: sqlite3.Connection, path: Path) -> Iterator[Entry]:
+def _named_damage(rows: Iterator[_Row], path: Path) -> Iterator[_Row]:
+    """The same rows; what cannot be read becomes a `JournalError` that names the file."""
     try:
-        yield from _entries(connection)
+        yield from rows
     except (sqlite3.Error, KeyError, ValueError, TypeError) as error:
         raise JournalError(f"The journal {path} is damaged: {error}.") from error
 
 
 def _entries(connection: sqlite3.Connection) -> Iterator[Entry]:
-    ids = {unit: decode_id(one) for unit, one in connection.execute("SELECT unit, id FROM units")}
-    for row in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM attempts ORDER BY seq"):
-        cell: dict[str, Any] = {
-            name: value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
-            for name, value in zip(_COLUMNS, row, strict=True)
-        }
-        plain: dict[str, Any] = {name: cell[name] for name in _PLAIN}
-        if plain["status"] not in ATTEMPT_STATUSES:
-            raise ValueError(f"an attempt has the status {plain['status']!r:.40}")
-        plain["throttled"] = bool(plain["throttled"])
-        attempt = TokenUsageAttempt(
-            trial=Trial(-1, ids[cell["unit"]], cell["model"], cell["run"], cell["prompt"] or None),
-            usage=Usage(**{name: cell[name] for name in TOKENS}),
-            notes=notes_from_text(cell["notes"]),
-            **plain,
-        )
-        yield Entry(attempt, cell["value"])
+    ids = _ids(connection)
+    lacking = _columns_lacking(connection)
+    wanted = ", ".join(f"NULL AS {name}" if name in lacking else name for name in _COLUMNS)
+    flags = [at for at, one in enumerate(ATTEMPT.columns.values()) if one.dtype == "bool"]
+    status = list(ATTEMPT.columns).index("status")
+    for row in connection.execute(f"SELECT {wanted} FROM attempts ORDER BY seq"):
+        unit, model, prompt, run, *cells, value = map(_loaded, row)
+        if cells[status] not in ATTEMPT_STATUSES:
+            raise ValueError(f"an attempt has the status {cells[status]!r:.40}")
+        for at in flags:
+            cells[at] = bool(cells[at])
+        yield Entry(ATTEMPT.build(Trial(-1, ids[unit], model, run, prompt or None), cells), value)
+
+
+def _failures(connection: sqlite3.Connection) -> Iterator[Failure]:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'failures'").fetchone():
+        return
+    ids = _ids(connection)
+    for unit, model, prompt, run, *error in connection.execute("SELECT * FROM failures"):
+        yield Failure(Trial(-1, ids[unit], model, run, prompt or None), *error)
+
+
+def _ids(connection: sqlite3.Connection) -> dict[int, Hashable]:
+    return {unit: decode_id(one) for unit, one in connection.execute("SELECT unit, id FROM units")}
+
+
+def _columns_lacking(connection: sqlite3.Connection) -> set[str]:
+    """Columns of attempts that this file was written without, by an earlier version."""
+    return set(_COLUMNS) - {row[1] for row in connection.execute("PRAGMA table_info(attempts)")}
+
+
+def _loaded(value: Any) -> Any:
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value

@@ -21,7 +21,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -51,15 +51,15 @@ class Saved:
     ----------
     predictions, attempts : DataFrame
         As they were saved.
-    unit_columns : list of str
-        The units' own columns: the last ones of `predictions`, under the names they have in the units.
+    unit_columns : dict
+        The units' own columns: their names, and under which ones they stand in `predictions`.
     stopped : str or None
     description : dict
     """
 
     predictions: pd.DataFrame
     attempts: pd.DataFrame
-    unit_columns: list[str]
+    unit_columns: dict[str, str]
     stopped: str | None
     description: dict[str, Any]
 
@@ -72,8 +72,8 @@ class Saved:
         """The units' own columns, one row per unit, indexed by `unit_id`."""
         first = ~self.keys()["unit"].duplicated()
         ids = self.predictions.loc[first, "unit_id"]
-        begin = self.predictions.shape[1] - len(self.unit_columns)
-        units = self.predictions.loc[first].iloc[:, begin:].set_axis(self.unit_columns, axis=1)
+        own = self.predictions.loc[first, list(self.unit_columns.values())]
+        units = own.set_axis(pd.Index(list(self.unit_columns), dtype=own.columns.dtype), axis=1)
         return units.set_axis(pd.Index(ids, name="unit_id", dtype=ids.dtype, tupleize_cols=False))
 
     def records(self) -> Iterator[TokenUsageAttempt]:
@@ -88,7 +88,7 @@ class Saved:
             for name in self._key:
                 del cell[name]
             cell |= {"started_at": cell["started_at"].timestamp(), "notes": notes}
-            yield TokenUsageAttempt(trial=trials[trial.key], usage=usage, **cell)
+            yield TokenUsageAttempt(trial=trials[trial.key], usage=usage, **cell)  # type: ignore[arg-type]
 
     def values(self) -> dict[int, Any]:
         """The predictions by position."""
@@ -118,7 +118,7 @@ def save(
     predictions: pd.DataFrame,
     attempts: pd.DataFrame,
     *,
-    unit_columns: Sequence[str],
+    unit_columns: Mapping[str, str],
     stopped: str | None = None,
     description: Mapping[str, Any] | None = None,
     format: Literal["parquet", "csv"] | None = None,
@@ -131,8 +131,8 @@ def save(
         Made if it does not exist. Results saved there before are replaced, other files in it are kept.
     predictions, attempts : DataFrame
         As `Results` has them.
-    unit_columns : sequence of str
-        Names of the units' own columns; they are the last columns of `predictions`.
+    unit_columns : mapping
+        Names of the units' own columns, and under which ones they stand in `predictions`.
     stopped : str, optional
     description : mapping, optional
     format : {"parquet", "csv"}, optional
@@ -160,6 +160,7 @@ def save(
         "format": kind,
         "stopped": stopped,
         "units": list(unit_columns),
+        "units_as": list(unit_columns.values()),
         "description": _encode(dict(description or {})),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,10 @@ def load_folder(folder: str | Path) -> Saved:
         raise InputError(f"The results in {folder} are Parquet files, which needs pyarrow: pip install pyarrow.")
     try:
         predictions, attempts = (_read(folder / f"{name}.{kind}", kind, meta[name]) for name in _FRAMES)
-        return Saved(predictions, attempts, meta["units"], meta["stopped"], _decode(meta["description"]))
+        # Before, they were the last columns.
+        shown = meta.get("units_as", list(predictions.columns[predictions.shape[1] - len(meta["units"]) :]))
+        own = dict(zip(meta["units"], shown, strict=True))
+        return Saved(predictions, attempts, own, meta["stopped"], _decode(meta["description"]))
     except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"The results in {folder} are damaged: {error}.") from error
 

@@ -21,7 +21,7 @@ from llmlab.display import charts
 from llmlab.errors import InputError
 from llmlab.limits.limiter import RateLimiter
 from llmlab.records import TokenUsageAttempt, Trial, Usage
-from llmlab.results.results import AttemptTable, Outcomes, Results
+from llmlab.results import Results, Store
 
 START = 1_700_000_000.0
 CHARTS = [
@@ -70,24 +70,22 @@ def results(units=6, runs=3, models=("a", "b"), *, labels=None, failures=True, *
         [(f"u{u}", m, r, u) for u in range(units) for m in models for r in range(1, runs + 1)],
         columns=["unit_id", "model", "run", "unit"],
     )
-    table, values = AttemptTable(), {}
+    store = Store()
     for at, (unit, model, run, _) in enumerate(keys.itertuples(index=False)):
         trial, last = Trial(at, unit, model, run), at == len(keys) - 1
         number = 1
         if failures and at % 4 == 3:
-            table.append(attempt(trial, 1, "parse_error", at_s=at + 1, **{"cost": 0.002, **fields}))
+            store.record(attempt(trial, 1, "parse_error", at_s=at + 1, **{"cost": 0.002, **fields}))
             number = 2
         if failures and last:
             silent = {"cost": None, "tokens": None}
-            table.append(attempt(trial, number, "call_error", at_s=at + 3, error="OverloadedError", **silent))
+            store.record(attempt(trial, number, "call_error", at_s=at + 3, error="OverloadedError", **silent))
         else:
-            table.append(attempt(trial, number, at_s=at + 2, **fields))
-            values[at] = labels(unit, model, run) if labels else "x"
+            store.record(attempt(trial, number, at_s=at + 2, **fields), labels(unit, model, run) if labels else "x")
     return Results(
         keys=keys,
         units=pd.DataFrame(index=pd.Index([f"u{u}" for u in range(units)])),
-        table=table,
-        outcomes=Outcomes(values, {}),
+        store=store,
         description={"categories": None if labels else ["x", "y"], "requests_per_minute": 120.0},
     )
 

@@ -14,7 +14,7 @@ import pytest
 from llmlab import errors
 from llmlab.display import summary
 from llmlab.records import TokenUsageAttempt, Trial, Usage
-from llmlab.results.results import AttemptTable, Outcomes, Results
+from llmlab.results import Results, Store
 
 VOID = {"path", "polyline", "br"}
 
@@ -59,12 +59,12 @@ def make(
         [(at, unit, model, run) for at, unit in enumerate(ids) for model in models for run in range(1, runs + 1)],
         columns=["unit", "unit_id", "model", "run"],
     ).astype({"unit": "int64", "run": "int64", "unit_id": "str", "model": "str"})
-    table, outcomes = AttemptTable(), Outcomes({}, {})
+    store = Store()
     for at, (answer, key) in enumerate(zip(answers, keys.itertuples(), strict=True)):
         if answer is ...:
             continue
         trial, bad = Trial(at, key.unit_id, key.model, key.run), isinstance(answer, Exception)
-        table.append(
+        store.record(
             TokenUsageAttempt(
                 trial=trial,
                 attempt=1,
@@ -84,15 +84,13 @@ def make(
                 request_id=None,
                 http_status=429 if isinstance(answer, errors.RateLimitError) else None if bad else 200,
                 content="x",
-            )
+            ),
+            answer,
         )
-        if not bad:
-            outcomes.succeed(at, answer)
     return Results(
         keys=keys,
         units=pd.DataFrame({"text": ["t"] * count}, index=pd.Index(ids, name="unit_id")),
-        table=table,
-        outcomes=outcomes,
+        store=store,
         stopped=stopped,
         description=description,
         again=again,
@@ -176,7 +174,7 @@ def test_each_kind_of_error_has_a_count_an_example_and_a_hint():
 
 def test_trials_that_failed_without_an_attempt_are_named():
     results = make(["a", ...])
-    results._outcomes.fail(1, errors.EmptyInputError("no text in unit u1"))
+    results._store.fail(Trial(1, "u1", "m", 1), errors.EmptyInputError("no text in unit u1"))
     assert "EmptyInputError 0 1 these units have no text" in words(shown(results))
 
 

@@ -1,0 +1,207 @@
+"""All attempts of an experiment and what became of its trials, as one object."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import KeysView
+from typing import Any
+
+import numpy as np
+
+from llmlab.errors import AttemptError
+from llmlab.records import ATTEMPT, STATUSES, Declaration, TokenUsageAttempt, Trial, trial_status
+from llmlab.results import columns
+
+
+class AttemptTable:
+    """All attempts, column by column: about 250 bytes each beside their text.
+
+    Grows by `append`; nothing in it is ever changed.
+
+    Attributes
+    ----------
+    declared : Declaration
+        The fields of an attempt, of which every column is made.
+    position : array of int
+        Which trial each row belongs to.
+    """
+
+    def __init__(self, declared: Declaration = ATTEMPT) -> None:
+        self.declared = declared
+        self.position = array("q")
+        self._columns = {name: columns.kept(one) for name, one in declared.columns.items()}
+        self._append = [column.append for column in self._columns.values()]
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_append": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._append = [column.append for column in self._columns.values()]
+
+    def append(self, attempt: TokenUsageAttempt) -> None:
+        """Add one attempt."""
+        self.position.append(attempt.trial.position)
+        for append, value in zip(self._append, self.declared.cells(attempt), strict=True):
+            append(value)
+
+    def copy(self) -> AttemptTable:
+        """An independent table with the same attempts."""
+        other = AttemptTable(self.declared)
+        other.position = self.position[:]
+        other._columns = {name: column.copy() for name, column in self._columns.items()}
+        other._append = [column.append for column in other._columns.values()]
+        return other
+
+    def row(self, at: int, trial: Trial) -> TokenUsageAttempt:
+        """The attempt in row `at` as a record."""
+        return self.declared.build(trial, [column.value(at) for column in self._columns.values()])
+
+    def value(self, name: str, at: int) -> Any:
+        """One field of the attempt in row `at`; `None` if unknown."""
+        return self._columns[name].value(at)
+
+    def array(self, name: str, rows: np.ndarray) -> Any:
+        """One field of these rows as a pandas array."""
+        return self._columns[name].array(rows)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column of numbers as it is kept: -1 or NaN where unknown."""
+        return self._columns[name].numbers()  # type: ignore[attr-defined]
+
+    def order(self) -> np.ndarray:
+        """Row numbers in the order of trials and attempts."""
+        return np.lexsort((self.numbers("attempt"), np.array(self.position, "int64")))
+
+    def sums(self, trials: int) -> dict[str, Any]:
+        """Every summed column per trial, by position; NA where no attempt knows it."""
+        position = np.array(self.position, "int64")
+        return {
+            name: _sum(self.numbers(name), position, trials)
+            for name, one in self.declared.columns.items()
+            if one.summed is not None
+        }
+
+
+def _sum(values: np.ndarray, position: np.ndarray, trials: int) -> Any:
+    whole = values.dtype == "int64"
+    known = values != columns.UNKNOWN if whole else ~np.isnan(values)
+    nothing = np.bincount(position[known], minlength=trials) == 0
+    if whole:
+        total = np.zeros(trials, "int64")
+        np.add.at(total, position[known], values[known])
+        return columns.counts(np.where(nothing, columns.UNKNOWN, total))
+    total = np.bincount(position[known], values[known], minlength=trials).astype("float64")
+    return columns.nullable(np.where(nothing, np.nan, total))
+
+
+class Store:
+    """What an experiment has so far: every attempt, each answered trial's prediction, and what failed unsent.
+
+    Parameters
+    ----------
+    declared : Declaration, optional
+        The fields of an attempt.
+
+    Attributes
+    ----------
+    table : AttemptTable
+    """
+
+    def __init__(self, declared: Declaration = ATTEMPT) -> None:
+        self.table = AttemptTable(declared)
+        self._values: dict[int, Any] = {}
+        self._unsent: dict[int, tuple[str, str]] = {}
+        self._counts = array("i")
+
+    @property
+    def answered(self) -> KeysView[int]:
+        """The positions of the trials that have a prediction."""
+        return self._values.keys()
+
+    @property
+    def unsent(self) -> dict[int, tuple[str, str]]:
+        """The trials that failed without an attempt: position → class of the error and its text."""
+        return dict(self._unsent)
+
+    def record(self, attempt: TokenUsageAttempt, value: Any = None) -> None:
+        """Take in one attempt.
+
+        Parameters
+        ----------
+        value : object
+            The trial's prediction, if the attempt is `ok`; otherwise the trial has none from now on.
+        """
+        position = attempt.trial.position
+        self.table.append(attempt)
+        if position >= len(self._counts):
+            self._counts.frombytes(bytes(self._counts.itemsize * (position + 1 - len(self._counts))))
+        self._counts[position] = max(self._counts[position], attempt.attempt)
+        self._unsent.pop(position, None)
+        if attempt.status == "ok":
+            self._values[position] = value
+        else:
+            self._values.pop(position, None)
+
+    def fail(self, trial: Trial, error: AttemptError) -> None:
+        """The trial ended without an attempt, as one with a blank text does."""
+        self.fail_as(trial.position, type(error).__name__, str(error))
+
+    def fail_as(self, position: int, error_type: str, error: str) -> None:
+        """As `fail`, with the error in words."""
+        self._values.pop(position, None)
+        self._unsent[position] = (error_type, error)
+
+    def copy(self) -> Store:
+        """An independent store with the same contents."""
+        other = Store(self.table.declared)
+        other.table = self.table.copy()
+        other._values, other._unsent = dict(self._values), dict(self._unsent)
+        other._counts = self._counts[:]
+        return other
+
+    def attempts_before(self, position: int) -> int:
+        """How many attempts the trial at `position` has had."""
+        return self._counts[position] if position < len(self._counts) else 0
+
+    def values(self, trials: int) -> list[Any]:
+        """The predictions by position; `None` where there is none."""
+        return [self._values.get(at) for at in range(trials)]
+
+    def value(self, position: int) -> Any:
+        """The trial's prediction, or `None`."""
+        return self._values.get(position)
+
+    def last(self, trials: int) -> np.ndarray:
+        """Row of each trial's last attempt in `table`; -1 if it has none."""
+        last = np.full(trials, -1, "int64")
+        order = self.table.order()
+        last[np.array(self.table.position, "int64")[order]] = order
+        return last
+
+    def statuses(self, trials: int) -> np.ndarray:
+        """What became of each trial, as its place in `STATUSES`; the rule is `records.trial_status`."""
+        answered, unsent = np.zeros(trials, bool), np.zeros(trials, bool)
+        answered[list(self._values)] = True
+        unsent[list(self._unsent)] = True
+        last = self.last(trials)
+        due = np.zeros(trials, bool)
+        due[last >= 0] = ~np.isnan(self.table.numbers("retry_in_s"))[last[last >= 0]]
+        cases = answered * 8 + unsent * 4 + (last >= 0) * 2 + due
+        rule = [STATUSES.index(trial_status(c & 8 > 0, c & 4 > 0, c & 2, c & 1 > 0)) for c in range(16)]
+        return np.array(rule)[cases]
+
+    def errors(self, trials: int) -> dict[str, list[str | None]]:
+        """`error_type` and `error` of each trial without a prediction: why it was not sent, or its last attempt's."""
+        found: dict[str, list[str | None]] = {"error_type": [None] * trials, "error": [None] * trials}
+        last = self.last(trials)
+        for at in np.flatnonzero(last >= 0).tolist():
+            if at not in self._values:
+                for name, texts in found.items():
+                    texts[at] = self.table.value(name, int(last[at]))
+        for at, (error_type, error) in self._unsent.items():
+            found["error_type"][at], found["error"][at] = error_type, error
+        return found
