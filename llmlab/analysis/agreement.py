@@ -214,8 +214,8 @@ def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) 
             }
         )
     columns = [
-        *arm_columns(predictions.columns), "units", "runs", "unanimous", "krippendorff_alpha", "alpha_low", "alpha_high",
-        "fleiss_kappa", "kappa_low", "kappa_high", "notes",
+        *arm_columns(predictions.columns), "units", "runs", "unanimous", "krippendorff_alpha", "alpha_low",
+        "alpha_high", "fleiss_kappa", "kappa_low", "kappa_high", "notes",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 

@@ -10,6 +10,7 @@ import pandas as pd
 from llmlab.analysis.agreement import bootstrap, unanimous
 from llmlab.analysis.scoring import Gold, gold_of, is_right
 from llmlab.analysis.totals import Total
+from llmlab.records import arm_columns
 
 
 def compare(

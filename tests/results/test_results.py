@@ -12,9 +12,9 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 
 import llmlab as ll
 from llmlab.engine.retry import RetryPolicy
-from llmlab.errors import InputError, OverloadedError, ParseError
-from llmlab.records import TokenUsageAttempt, Trial, Usage
-from llmlab.results.results import ATTEMPT_COLUMNS, PREDICTION_COLUMNS, TOKENS, AttemptTable, Outcomes, Results
+from llmlab.errors import InputError
+from llmlab.records import TOKENS, TokenUsageAttempt, Trial, Usage, own_columns
+from llmlab.results import ATTEMPT_COLUMNS, PREDICTION_COLUMNS, Results, Store
 from llmlab.units import read_units
 
 CATEGORIES = ["bug", "billing", "other"]
@@ -33,19 +33,17 @@ async def run(client, units, prompt="{text}", **settings):
 def made(*attempts, units=("a", "b", "c"), values=None, errors=None, stopped=None, **description):
     """Results of three units with these attempts: (position, attempt, what differs from an unanswered call)."""
     plan = read_units(list(units), runs=1, models=(MODEL,))
-    table, trials = AttemptTable(), list(plan.trials())
+    store, trials = Store(), list(plan.trials())
     for position, number, more in attempts:
         fields = NOTHING | {"started_at": 100.0 + number, "status": "ok", "error_type": None, "error": None} | more
-        table.append(TokenUsageAttempt(trial=trials[position], attempt=number, **fields))
-    outcomes = Outcomes(values or {}, errors or {})
-    return Results(
-        keys=plan.keys(), units=plan.units.frame, table=table, outcomes=outcomes, stopped=stopped,
-        description=description,
-    )  # fmt: skip
+        store.record(TokenUsageAttempt(trial=trials[position], attempt=number, **fields), (values or {}).get(position))
+    for position, error in (errors or {}).items():
+        store.fail_as(position, *error)
+    return Results(keys=plan.keys(), units=plan.units.frame, store=store, stopped=stopped, description=description)
 
 
 def declared(columns, frame):
-    return {name: kind for name, (kind, _) in columns.items() if name not in ("unit_id", "prediction")}, {
+    return {name: one.dtype for name, one in columns.items() if name not in ("unit_id", "prediction")}, {
         name: str(frame[name].dtype) for name in columns if name not in ("unit_id", "prediction")
     }
 
@@ -55,7 +53,8 @@ def check(results):
     predictions, attempts = results
     expected, actual = declared(PREDICTION_COLUMNS, predictions)
     assert actual == expected
-    assert predictions.columns.tolist()[: len(PREDICTION_COLUMNS)] == list(PREDICTION_COLUMNS)
+    assert [name for name in predictions.columns if name in PREDICTION_COLUMNS] == list(PREDICTION_COLUMNS)
+    assert predictions.columns.tolist()[:4] == ["unit_id", "model", "run", "prediction"]
     expected, actual = declared(ATTEMPT_COLUMNS, attempts)
     assert actual == expected
     assert attempts.columns.tolist() == list(ATTEMPT_COLUMNS)
@@ -69,7 +68,7 @@ def check(results):
     assert_frame_equal(joined[SUMMED], sums, check_exact=False)
     sizes = by_trial.size().reindex(joined.index, fill_value=0)
     assert_series_equal(joined["attempts"], sizes, check_names=False)
-    assert predictions.loc[predictions["status"] != "failed", ["error_type", "error"]].isna().all(axis=None)
+    assert predictions.loc[predictions["status"] == "ok", ["error_type", "error"]].isna().all(axis=None)
     assert predictions.loc[predictions["status"] == "failed", ["error_type", "error"]].notna().all(axis=None)
     assert predictions.loc[predictions["status"] != "ok", "prediction"].isna().all()
     return predictions, attempts
@@ -102,7 +101,7 @@ async def test_no_units_give_empty_frames_with_the_same_columns_and_types(provid
     assert len(predictions) == len(attempts) == len(results) == len(results.failed) == 0
     assert predictions["prediction"].dtype == kind
     own = [] if isinstance(units, pd.DataFrame) and not len(units.columns) else ["text"]
-    assert predictions.columns.tolist()[len(PREDICTION_COLUMNS) :] == columns + own
+    assert own_columns(predictions.columns) == columns + own
     assert "answered     0 of 0" in repr(results)
     assert "llmlab-results" in results._repr_html_()
     assert len(await results.rerun_failed()) == 0
@@ -196,20 +195,23 @@ async def test_rows_stand_in_input_order_however_answers_come(provider):
     assert predictions["text"].tolist() == [units["text"][unit] for unit, _, _ in expected]
 
 
-async def test_the_units_own_columns_come_last_and_give_way_to_declared_ones(provider):
+async def test_the_units_own_columns_follow_the_prediction_and_give_way_to_declared_ones(provider):
     units = pd.DataFrame({
         "status": ["x", "y"], "text": ["a", "b"], "score": [1.5, 2.5], "when": pd.to_datetime(["2026-01-01", None]),
         "object": pd.array(["a", None], dtype=object), "kind": pd.Categorical(["k", "l"]), "status_": [True, False],
     }, index=["u", "v"])  # fmt: skip
     results = await run(provider(), units, "{status}: {text}", response_model=Reading, runs=2)
     predictions, _ = check(results)
-    assert predictions.columns.tolist()[len(PREDICTION_COLUMNS) :] == [
+    assert own_columns(predictions.columns) == [
         "category", "score", "certain", "tags", "status_", "text", "score_", "when", "object", "kind", "status__",
     ]  # fmt: skip
-    own = predictions[predictions["run"] == 2].set_index("unit_id").iloc[:, -7:]
+    own = predictions[predictions["run"] == 2].set_index("unit_id")[own_columns(predictions.columns)[-7:]]
     own.columns = units.columns
     assert_frame_equal(own, units, check_names=False)
     assert_frame_equal(results.units, units, check_names=False)
+    assert results.summary()["your columns"] == (
+        "status is status_, score is score_, status_ is status__ in predictions, where the name is taken"
+    )
 
 
 # predictions
@@ -404,25 +406,6 @@ def test_half_a_surrogate_pair_spoils_no_frame():
     repr(results), results._repr_html_()
 
 
-def test_an_attempt_survives_the_table_unchanged():
-    trial = Trial(0, 0, MODEL, 1)
-    whole = TokenUsageAttempt(
-        trial=trial, attempt=1, status="parse_error", error_type="ParseError", error="odd", started_at=12.5,
-        queue_s=1.0, wait_s=2.0, latency_s=3.0, retry_in_s=4.0, throttled=True, usage=Usage(1, 2, 3, 4, 5),
-        cost_usd=0.5, finish_reason="stop", model_returned="m", request_id="r", http_status=200, content="x",
-        notes=("a", "b"),
-    )  # fmt: skip
-    bare = TokenUsageAttempt(trial=trial, attempt=2, **(NOTHING | {
-        "started_at": 1.0, "status": "ok", "error_type": None, "error": None,
-    }))  # fmt: skip
-    table = AttemptTable()
-    for attempt in (whole, bare):
-        table.append(attempt)
-    copied = table.copy()
-    table.append(bare)
-    assert [copied.row(at, trial) for at in range(len(copied))] == [whole, bare]
-
-
 # again
 
 
@@ -546,14 +529,3 @@ async def test_a_failed_rerun_replaces_the_outcome_and_keeps_every_token(provide
     assert predictions.loc[0, ["error_type", "attempts"]].tolist() == ["ParseError", 2]
     assert attempts["status"].tolist() == ["ok", "parse_error", "ok"]
     assert attempts["total_tokens"].sum() == client.counts().total_tokens
-
-
-def test_outcomes_know_the_last_word():
-    outcomes = Outcomes({}, {})
-    outcomes.fail(1, OverloadedError("x"))
-    outcomes.succeed(1, "y")
-    assert (outcomes.values, outcomes.errors) == ({1: "y"}, {})
-    copied = outcomes.copy()
-    outcomes.fail(1, ParseError("z"))
-    assert (outcomes.values, outcomes.errors) == ({}, {1: ("ParseError", "z")})
-    assert copied.values == {1: "y"}
