@@ -10,14 +10,13 @@ from llmlab.experiment import (
     Experiment,
     estimate,
     last_results,
-    load_results,
     run_experiment,
     run_experiment_sync,
     start_experiment,
 )
 from llmlab.limits import Grant, RateLimiter, RateLimiterRegistry
 from llmlab.records import PredictionCategoryTokens, TokenUsageAttempt
-from llmlab.results import Results
+from llmlab.results import Results, load_results
 
 if TYPE_CHECKING:
     from llmlab import simulate

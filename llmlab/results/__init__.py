@@ -1,9 +1,10 @@
 """Attempts and outcomes: in memory, on disk, and as pandas frames."""
 
 from llmlab.results.columns import ATTEMPT_COLUMNS, PREDICTION_COLUMNS
-from llmlab.results.journal import Journal, NoJournal, digest, read_journal
-from llmlab.results.load import load_folder
+from llmlab.results.journal import Journal, NoJournal
+from llmlab.results.load import load_results
 from llmlab.results.results import Results, trials_of
+from llmlab.results.sqlite import digest
 from llmlab.results.store import Store
 
 __all__ = [
@@ -14,7 +15,6 @@ __all__ = [
     "Results",
     "Store",
     "digest",
-    "load_folder",
-    "read_journal",
+    "load_results",
     "trials_of",
 ]

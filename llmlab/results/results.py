@@ -12,8 +12,8 @@ from llmlab import analysis
 from llmlab.display import summary_html
 from llmlab.errors import InputError
 from llmlab.records import STATUSES, PredictionCategoryTokens, Trial
+from llmlab.results import folder as storage
 from llmlab.results import frames
-from llmlab.results import load as storage
 from llmlab.results.columns import ATTEMPT_COLUMNS, PREDICTION_COLUMNS, documented
 from llmlab.results.store import Store
 
@@ -175,7 +175,7 @@ class Results:
         return analysis.costs(self.predictions, self.attempts, by)
 
     def save(self, folder: str | Path, *, format: Literal["parquet", "csv"] | None = None) -> Path:
-        """Write both frames and what they mean to a folder, for `load_results`; see `llmlab.storage.save`."""
+        """Write both frames and what they mean to a folder, for `load_results`; see `llmlab.results.folder.save`."""
         meaning = {"stopped": self.stopped, "description": self.description, "unit_columns": self._own_names}
         return storage.save(folder, self.predictions, self.attempts, format=format, **meaning)
 

@@ -18,7 +18,8 @@ import pytest
 
 import llmlab as ll
 from llmlab.errors import JournalError
-from llmlab.results.journal import Journal, decode_id, encode_id
+from llmlab.results.cells import decode_id, encode_id
+from llmlab.results.journal import Journal
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 PROMPT = "Classify: {text}"

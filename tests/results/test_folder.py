@@ -11,7 +11,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import llmlab as ll
-from llmlab.results import load as storage
+from llmlab.results import folder as storage
 
 MODEL = "openai/gpt-4o-mini"
 CATEGORIES = ["bug", "billing", "other"]

@@ -1,0 +1,234 @@
+"""Cells of any kind as text, and back: a column's type and its values survive JSON, CSV and Parquet.
+
+What JSON does not know (dates, tuples, mappings with keys that are no text, NA) stands under a tag. In CSV an empty
+cell is a missing value, and a text that is empty, starts with a backslash, or holds what CSV readers change (NUL,
+carriage returns) is a backslash and its JSON: ``\\"a\\rb"``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Hashable, Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llmlab.errors import JournalError
+
+_TAG = "$"
+# A Timestamp is a datetime, and a datetime is a date: the narrowest first.
+_TIMES: dict[str, Any] = {"timestamp": pd.Timestamp, "datetime": datetime.datetime, "date": datetime.date}
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold it: not half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(text: str | None) -> str | None:
+    if text is None or (text and text[0] != "\\" and "\r" not in text and "\0" not in text):
+        return text
+    return "\\" + json.dumps(text)
+
+
+def unescaped(text: str | None) -> str | None:
+    return json.loads(text[1:]) if text is not None and text[0] == "\\" else text
+
+
+def is_native(column: pd.Series) -> bool:
+    """Whether Parquet holds it as it is."""
+    if isinstance(column.dtype, pd.StringDtype):
+        return all(map(is_text, column.dropna()))
+    return _is_plain(column.dtype) and column.dtype != "float16"
+
+
+def _is_plain(dtype: Any) -> bool:
+    """Whether it is a number, a truth value or a time, and its name says all about it."""
+    odd = isinstance(dtype, (pd.CategoricalDtype, pd.ArrowDtype, pd.SparseDtype))
+    with contextlib.suppress(TypeError):
+        return not odd and dtype.kind in "biufM" and pd.api.types.pandas_dtype(str(dtype)) == dtype
+    return False
+
+
+def objects(column: pd.Series) -> list[Any]:
+    """The cells as Python has them; missing ones are None, but in columns of objects as they are."""
+    values = column.tolist()
+    if column.dtype == object:
+        return values
+    return [None if missing else value for value, missing in zip(values, column.isna(), strict=True)]
+
+
+def as_texts(column: pd.Series) -> tuple[list[str | None], Any]:
+    """A column as texts, and how to read them: a dtype's name, or a mapping for categories and objects."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        cells, how = as_texts(pd.Series(dtype.categories))
+        known = [*cells, None]
+        return [known[code] for code in column.cat.codes], {"of": how, "categories": cells, "ordered": dtype.ordered}
+    values = objects(column)
+    if isinstance(dtype, pd.StringDtype) and all(is_text(value) for value in values if value is not None):
+        return values, str(dtype)
+    if not _is_plain(dtype):
+        return [None if value is None else json.dumps(encode(value)) for value in values], {"json": str(dtype)}
+    write = {"f": repr, "M": pd.Timestamp.isoformat}.get(dtype.kind, str)
+    return [None if value is None else write(value) for value in values], str(dtype)
+
+
+def from_texts(cells: list[str | None], how: Any) -> pd.Series:
+    """The column behind `as_texts`."""
+    if isinstance(how, dict) and "of" in how:
+        categories = pd.Index(from_texts(how["categories"], how["of"]), tupleize_cols=False)
+        place = {cell: at for at, cell in enumerate(how["categories"])}
+        codes = [-1 if cell is None else place[cell] for cell in cells]
+        return pd.Series(pd.Categorical.from_codes(codes, categories, ordered=how["ordered"]))
+    if isinstance(how, dict):
+        objects = np.empty(len(cells), object)
+        objects[:] = [None if cell is None else decode(json.loads(cell)) for cell in cells]
+        column = pd.Series(objects, dtype=object)
+        with contextlib.suppress(ValueError, TypeError):
+            return column.astype(how["json"])
+        return column
+    dtype: Any = pd.api.types.pandas_dtype(how)
+    if isinstance(dtype, pd.StringDtype):
+        return pd.Series(cells, dtype=dtype)
+    if dtype.kind == "M":
+        times = pd.to_datetime(pd.Series(cells, dtype=object), utc=True, format="ISO8601")
+        return (times if isinstance(dtype, pd.DatetimeTZDtype) else times.dt.tz_localize(None)).astype(dtype)
+    read: Any = {"b": "True".__eq__, "f": float}.get(dtype.kind, int)
+    missing = np.nan if isinstance(dtype, np.dtype) else pd.NA
+    return pd.Series([missing if cell is None else read(cell) for cell in cells], dtype=dtype)
+
+
+def encode(value: Any) -> Any:
+    """A value as JSON has it, and what JSON does not know under a tag. The rest becomes text."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Enum):
+        return encode(value.value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if value is pd.NA or value is pd.NaT:
+        return {_TAG + "missing": "NA" if value is pd.NA else "NaT"}
+    if isinstance(value, (list, tuple)):
+        items = [encode(item) for item in value]
+        return items if isinstance(value, list) else {_TAG + "tuple": items}
+    if isinstance(value, Mapping):
+        if all(isinstance(name, str) and not name.startswith(_TAG) for name in value):
+            return {name: encode(item) for name, item in value.items()}
+        return {_TAG + "pairs": [[encode(name), encode(item)] for name, item in value.items()]}
+    for name, kind in _TIMES.items():
+        if isinstance(value, kind):
+            return {_TAG + name: value.isoformat()}
+    with contextlib.suppress(Exception):
+        return encode(value.model_dump(mode="json"))
+    return str(value)
+
+
+def decode(value: Any) -> Any:
+    """The value behind `encode`."""
+    name: str
+    inner: Any
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    name, inner = next(iter(value.items())) if value else ("", None)
+    if not name.startswith(_TAG):
+        return {name: decode(item) for name, item in value.items()}
+    name = name.removeprefix(_TAG)
+    if name == "missing":
+        return pd.NA if inner == "NA" else pd.NaT
+    if name == "tuple":
+        return tuple(decode(item) for item in inner)
+    if name == "pairs":
+        return {decode(key): decode(item) for key, item in inner}
+    kind = _TIMES[name]
+    return pd.Timestamp(inner) if kind is pd.Timestamp else kind.fromisoformat(inner)
+
+
+def encode_id(unit_id: Hashable) -> str:
+    """A unit's id as text that tells 1 from "1"."""
+    if isinstance(unit_id, np.generic):
+        unit_id = unit_id.item()
+    if isinstance(unit_id, pd.Timestamp):
+        return json.dumps({"time": unit_id.isoformat()})
+    if isinstance(unit_id, tuple):
+        return json.dumps({"tuple": [encode_id(part) for part in unit_id]})
+    if not isinstance(unit_id, (str, int, float)):
+        raise JournalError(
+            f"A journal needs ids that are text, numbers or dates, not {type(unit_id).__name__}: {unit_id!r:.80}"
+        )
+    return json.dumps(unit_id)
+
+
+def decode_id(text: str) -> Hashable:
+    """The id behind `encode_id`."""
+    value = json.loads(text)
+    if isinstance(value, dict):
+        if "time" in value:
+            return pd.Timestamp(value["time"])
+        return tuple(decode_id(part) for part in value["tuple"])
+    return value
+
+
+def type_in_words(dtype: Any) -> Any:
+    """A column's type as JSON."""
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = [plain(one) for one in dtype.categories]
+        return {"of": str(dtype.categories.dtype), "categories": categories, "ordered": bool(dtype.ordered)}
+    return str(dtype)
+
+
+def typed(cells: list[Any], dtype: Any) -> pd.Series:
+    """Cells from JSON as they were; objects of a kind that JSON does not know stay text."""
+    objects = np.empty(len(cells), object)
+    objects[:] = cells
+    column = pd.Series(objects, dtype=object)
+    with contextlib.suppress(ValueError, TypeError):
+        if isinstance(dtype, dict):
+            categories = typed(dtype["categories"], dtype["of"])
+            known = pd.CategoricalDtype(pd.Index(categories), dtype["ordered"])
+            return typed(cells, dtype["of"]).astype(known)
+        if dtype.startswith("datetime64"):
+            column = pd.to_datetime(column, utc="," in dtype, format="ISO8601")
+        return column.astype(dtype)
+    return column
+
+
+def storable(value: Any) -> Any:
+    """Text that SQLite takes: half a surrogate pair, which no UTF-8 has, goes in as bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def value_in_json(value: object) -> str | None:
+    try:
+        dump = getattr(value, "model_dump", None)
+        return json.dumps(dump(mode="json") if dump else value, default=str)
+    except Exception:
+        # Dumping may be the user's own code; the value can be read again from the answer's text.
+        return None
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (str, int, bool)) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if value == value else None
+    if isinstance(value, (list, dict)):
+        return json.loads(json.dumps(value, default=str))
+    return None if value is pd.NA or value is pd.NaT else str(value)
