@@ -1,4 +1,4 @@
-"""What several tests share: virtual time, clocks that stand still, threads with a loop, plain HTTP requests."""
+"""What several tests share: virtual time, still clocks, threads with a loop, HTTP requests, made-up results."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ import functools
 import json
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import aiohttp
 import looptime
+import pandas as pd
 
+from llmlab.errors import AttemptError
 from llmlab.limits import RateLimiter
+from llmlab.records import TokenUsageAttempt, Trial, Usage
+from llmlab.results import Results, Store
 
 CATEGORIES = ["account", "billing", "bug", "delivery", "feature", "other"]
 LISTED = ", ".join(json.dumps(name) for name in CATEGORIES)
@@ -20,6 +26,8 @@ INSTRUCTION = f'Answer with JSON only: {{"label": "<category>"}}, where <categor
 
 HANGS_S = 1e6
 """Virtual seconds after which a test hangs; reached at once where nothing else is scheduled."""
+START = 1_700_000_000.0
+"""When the first attempt of made-up results is sent, seconds since the epoch."""
 
 
 def virtual_loop(start: float = 0.0):
@@ -165,3 +173,67 @@ class HttpClient:
         status, _, raw = await self.ask(text, model, **body)
         assert status == 200
         return json.loads(json.loads(raw)["choices"][0]["message"]["content"])["label"]
+
+
+TRIAL = Trial(0, "u", "m", 1)
+
+
+def attempt(trial: Trial = TRIAL, number: int = 1, **changes: Any) -> TokenUsageAttempt:
+    """One attempt that gave an answer for half a dollar, but for the `changes`."""
+    values = {
+        "trial": trial, "attempt": number, "status": "ok", "error_type": None, "error": None, "started_at": START,
+        "queue_s": 0.0, "wait_s": 0.0, "latency_s": 0.1, "retry_in_s": None, "throttled": False,
+        "usage": Usage(10, 5, None, None, 15), "cost_usd": 0.5, "finish_reason": "stop", "model_returned": trial.model,
+        "request_id": None, "http_status": 200, "content": "x", "may_be_billed": True,
+    }  # fmt: skip
+    return TokenUsageAttempt(**values | changes)
+
+
+def failing(**changes: Any) -> dict[str, Any]:
+    """The changes that make an attempt one that got no answer: a 500, for which nothing is charged."""
+    return {
+        "status": "call_error", "error_type": "OverloadedError", "error": "no capacity", "usage": Usage(),
+        "cost_usd": None, "http_status": 500, "content": None, "may_be_billed": False,
+    } | changes  # fmt: skip
+
+
+def keys_of(
+    units: Sequence[Any], *, runs: int = 1, models: Sequence[str] = ("m",), prompts: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The trials of an experiment, in its order."""
+    rows = [
+        (at, unit, model, prompt, run)
+        for at, unit in enumerate(units)
+        for model in models
+        for prompt in prompts or (None,)
+        for run in range(1, runs + 1)
+    ]
+    keys = pd.DataFrame(rows, columns=["unit", "unit_id", "model", "prompt", "run"])
+    return keys if prompts else keys.drop(columns="prompt")
+
+
+def trial_of(keys: pd.DataFrame, at: int) -> Trial:
+    """The trial in row `at`."""
+    row = keys.iloc[at]
+    return Trial(at, row["unit_id"], row["model"], int(row["run"]), row.get("prompt"))
+
+
+def results_of(
+    keys: pd.DataFrame,
+    attempts: Sequence[tuple[TokenUsageAttempt, object]],
+    *,
+    units: pd.DataFrame | None = None,
+    unsent: Mapping[int, AttemptError] | None = None,
+    stopped: str | None = None,
+    again: Callable[..., Any] | None = None,
+    **description: Any,
+) -> Results:
+    """Results of these attempts, each with the prediction that it gave."""
+    store = Store()
+    for one, value in attempts:
+        store.record(one, value)
+    for at, error in (unsent or {}).items():
+        store.fail(trial_of(keys, at), error)
+    ids = list(dict.fromkeys(keys["unit_id"]))
+    units = pd.DataFrame(index=pd.Index(ids, name="unit_id")) if units is None else units
+    return Results(keys=keys, units=units, store=store, stopped=stopped, description=description, again=again)

@@ -248,7 +248,7 @@ async def test_a_fatal_error_stops_the_run_with_one_message_and_a_mended_key_goe
     assert predictions.loc[predictions["status"] == "failed", "error_type"].eq("AuthenticationError").all()
     assert results.stopped.startswith("401: ")
     assert f"{counts['failed'] + counts['not_run']} of 200 trials are not answered" in results.stopped
-    assert results.stopped.endswith("results = await results.rerun_failed() asks them")
+    assert results.stopped.endswith("are not answered")
     assert results.stopped.count("401") == 1
     await asyncio.sleep(0.5)
     mended = await results.rerun_failed()

@@ -1,7 +1,9 @@
 """What a person sees: live progress, the summary, the charts."""
 
 from llmlab.display import charts
-from llmlab.display.progress import Silent, Tally, View, make_view
-from llmlab.display.summary import summary_html
+from llmlab.display.progress import Silent, View, make_view
+from llmlab.display.summary import Summary
+from llmlab.display.summary_page import summary_html
+from llmlab.display.tally import Tally
 
-__all__ = ["Silent", "Tally", "View", "charts", "make_view", "summary_html"]
+__all__ = ["Silent", "Summary", "Tally", "View", "charts", "make_view", "summary_html"]

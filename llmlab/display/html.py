@@ -1,7 +1,7 @@
 """HTML that the live view and the summary share: inline styles only, readable on light and dark pages.
 
-Text takes the page's own colour; greys are translucent, and the few colours are Okabe and Ito's, which colour-blind
-readers can tell apart.
+Text takes the page's own colour, and greys are translucent. Dollars stay dollars: JupyterLab would set what stands
+between two of them as mathematics.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-GREEN, RED, BLUE, ORANGE = "#009e73", "#d55e00", "#56b4e9", "#e69f00"
-GREY = "rgba(128,128,128,0.3)"
+from llmlab.display.palette import NOTICE, PALE
+
 FONT = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45;"
     "color:var(--jp-ui-font-color1,inherit)"
@@ -20,7 +20,7 @@ DIGITS = "font-variant-numeric:tabular-nums"
 KEYS = "display:flex;flex-wrap:wrap;gap:2px 16px"
 CELL = "padding:1px 12px 1px 0;text-align:left;vertical-align:top;border:none"
 ONE_LINE = "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
-NOTICE = f"margin-top:8px;border-left:3px solid {ORANGE};padding-left:8px"
+NOTE = f"margin-top:8px;border-left:3px solid {NOTICE};padding-left:8px"
 
 
 def short(text: object, length: int = 160) -> str:
@@ -29,6 +29,12 @@ def short(text: object, length: int = 160) -> str:
     words = " ".join(str(text)[: 4 * length].split())
     cut = len(words) > length or len(str(text)) > 4 * length
     return html.escape(words[: length - 1].rstrip() + "…" if cut else words)
+
+
+def page(kind: str, rows: Iterable[str]) -> str:
+    """The whole piece, as an element of the class `llmlab-<kind>`."""
+    classes = f"llmlab-{kind} mathjax_ignore tex2jax_ignore"
+    return f"<div class='{classes}' style='{FONT};max-width:920px;margin-bottom:6px'>{''.join(rows)}</div>"
 
 
 def bar(parts: Iterable[tuple[float, str]], total: float, *, height_px: int = 10) -> str:
@@ -40,7 +46,7 @@ def bar(parts: Iterable[tuple[float, str]], total: float, *, height_px: int = 10
     )
     return (
         f"<div style='display:flex;height:{height_px}px;border-radius:{height_px // 2}px;overflow:hidden;"
-        f"background-color:{GREY}'>{filled}</div>"
+        f"background-color:{PALE}'>{filled}</div>"
     )
 
 

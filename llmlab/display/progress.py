@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, TextIO
 
-from llmlab.display.tally import Tally, duration, money
+from llmlab.display import words
+from llmlab.display.tally import Tally
 from llmlab.display.widget import Widget
-
-__all__ = ["Silent", "Tally", "Text", "View", "describe", "make_view"]
 
 LINE_EVERY_S = 10.0
 
@@ -34,16 +32,16 @@ class Silent:
 class Text:
     """A tqdm bar on a terminal, a plain line every ten seconds in a file."""
 
-    def __init__(self, tally: Tally, out: Any = None) -> None:
+    def __init__(self, tally: Tally, out: TextIO) -> None:
         from tqdm import tqdm
 
-        self._out = out or sys.stderr
-        self._tty = bool(getattr(self._out, "isatty", lambda: False)())
+        self._out = out
+        self._tty = bool(getattr(out, "isatty", lambda: False)())
         self._bar = tqdm(
             total=tally.trials, unit="trial", file=self._out, dynamic_ncols=True, disable=not self._tty,
             bar_format="{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}",
         )  # fmt: skip
-        self._said = time.monotonic()
+        self._said = tally.clock()
 
     def show(self, tally: Tally, *, last: bool = False, stopped: str | None = None) -> None:
         """Refresh the bar, or print a line when it is time."""
@@ -52,8 +50,8 @@ class Text:
             self._bar.set_postfix_str(describe(tally), refresh=True)
             if last:
                 self._bar.close()
-        elif last or time.monotonic() - self._said >= LINE_EVERY_S:
-            self._said = time.monotonic()
+        elif last or tally.clock() - self._said >= LINE_EVERY_S:
+            self._said = tally.clock()
             print(f"{tally.done}/{tally.trials} {describe(tally)}", file=self._out, flush=True)
         if last and stopped:
             print(stopped, file=self._out, flush=True)
@@ -64,17 +62,21 @@ def describe(tally: Tally) -> str:
     parts = [f"failed {tally.failed}", f"in flight {tally.in_flight}", f"throttled {tally.throttle_rate:.0%}"]
     if tally.retrying:
         parts.append(f"to retry {tally.retrying}")
-    parts.append(f"tokens {tally.prompt_tokens + tally.completion_tokens:,}")
-    parts.append(money(tally))
+    parts.append(f"tokens {words.tokens(tally.prompt_tokens + tally.completion_tokens)}")
+    parts.append(f"cost {words.cost(tally.cost_usd)}")
     if tally.paused_s > 0:
-        parts.append(f"paused by the provider, {duration(tally.paused_s)}")
+        parts.append(f"paused by the provider, {words.duration(tally.paused_s)}")
     eta = tally.eta_s
     if tally.done < tally.trials and eta is not None:
-        parts.append(f"ETA {duration(eta)}")
+        parts.append(f"ETA {words.duration(eta)}")
     return ", ".join(parts)
 
 
-def make_view(progress: bool | str, tally: Tally, stop: Callable[[str], object] | None = None) -> View:
+def _ignore(reason: str) -> None:
+    pass
+
+
+def make_view(progress: bool | str, tally: Tally, stop: Callable[[str], object] = _ignore) -> View:
     """The view for `progress=`; never raises.
 
     Parameters
@@ -89,10 +91,10 @@ def make_view(progress: bool | str, tally: Tally, stop: Callable[[str], object] 
         return Silent()
     with contextlib.suppress(Exception):
         if progress == "widget" or (progress is True and _in_a_kernel()):
-            return _OrText(Widget(tally, stop))
+            return OrText(Widget(tally, stop))
     # No widgets here, or they are broken: text is there, unless its stream is closed.
     with contextlib.suppress(Exception):
-        return Text(tally)
+        return Text(tally, sys.stderr)
     return Silent()
 
 
@@ -101,11 +103,11 @@ def _in_a_kernel() -> bool:
     return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
-class _OrText:
+class OrText:
     """The widget, or text from the moment on that it fails."""
 
-    def __init__(self, widget: Widget) -> None:
-        self._view: View = widget
+    def __init__(self, widget: View) -> None:
+        self._view = widget
         self._broken = False
 
     def show(self, tally: Tally, *, last: bool = False, stopped: str | None = None) -> None:
@@ -115,5 +117,5 @@ class _OrText:
         except Exception:
             if self._broken:
                 raise
-            self._broken, self._view = True, Text(tally)
+            self._broken, self._view = True, Text(tally, sys.stderr)
             self._view.show(tally, last=last, stopped=stopped)

@@ -1,247 +1,167 @@
-"""What results show of themselves in a notebook: one compact piece of HTML, and what to do about each error."""
+"""The summary of results: its numbers, and the numbers as lines of text."""
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from llmlab.display import html as markup
-from llmlab.display.html import BLUE, CELL, GREEN, GREY, RED
-from llmlab.records import arm_columns
-
-MOST_LABELS = 12
-MOST_MODELS = 4
-MOST_ERRORS = 6
-GO_ON = "results = await results.rerun_failed()"
-
-HINTS: dict[str, str] = {
-    "CancelledError": "it was in flight at the end of the run: ask it again",
-    "RateLimitError": "lower requests_per_minute or tokens_per_minute, or set it to 'auto'",
-    "OverloadedError": "the provider has no capacity: ask again later, or lower max_concurrent",
-    "TimeoutError": "raise timeout, or lower max_concurrent or max_tokens",
-    "ConnectionError": "check the network and base_url, lower max_concurrent; then ask again",
-    "BadResponseError": "base_url may not be a chat completions endpoint, or a proxy stands between",
-    "TooLongError": "shorten these units, take a model with more context, or raise tokens_per_minute",
-    "ModerationError": "a content filter refuses these units: leave them out or ask another model",
-    "EmptyInputError": "these units have no text: drop or fill them",
-    "RequestError": "the message names what the provider refuses in these requests",
-    "AuthenticationError": "check api_key, or OPENROUTER_API_KEY and OPENAI_API_KEY, and that it fits base_url",
-    "CreditError": "add credit or raise the key's spending limit at the provider",
-    "QuotaError": "wait until the quota is renewed, or use another key or model",
-    "ModelNotFoundError": "check the model's name at this endpoint, and that the key may use it",
-    "ConfigError": "check base_url, and the parameters and schema that the message names",
-    "EmptyAnswerError": "raise max_tokens: reasoning may have used them all; or lower reasoning_effort",
-    "TruncatedError": "raise max_tokens, ask for shorter answers, or lower reasoning_effort",
-    "InvalidLabelError": "look at attempts.content; add the category, or mend the prompt",
-    "ValidationError": "look at attempts.content; loosen the response_model or describe its fields",
-    "RefusalError": "the model declines: reword the prompt or ask another model",
-    "ParseError": "look at attempts.content; say in the prompt how to answer",
-}
+from llmlab import analysis
+from llmlab.analysis import Total
+from llmlab.display import words
+from llmlab.display.frames import labelled
+from llmlab.display.hints import how_to_go_on
 
 
-def summary_html(results: Any) -> str:
-    """The summary of `Results` as self-contained HTML.
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the summary of results says, as numbers.
 
-    Parameters
+    Attributes
     ----------
-    results : Results
-
-    Returns
-    -------
-    str
-        Inline styles only, every text escaped; about 300 pixels high, for light and dark pages.
+    trials, answered, failed, not_run : int
+        Trials, and how many of them ended how.
+    failures : mapping of str to int
+        Failed trials by the type of the error that ended them.
+    renamed : mapping of str to str
+        The units' own columns whose name is taken in `predictions`, and what they are called there.
+    stopped : str
+        Why the run ended early; empty if it did not.
+    go_on : str
+        How to ask what has no answer; empty if nothing is left.
+    attempts : int
+        HTTP attempts, failed ones too.
+    unsuccessful : mapping of str to int
+        Attempts without a prediction, by the type of their error.
+    prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, cost_usd : Total
+    unpriced : tuple of str
+        Models with attempts of unknown cost.
+    agreeing, several : int
+        Of the units (× model × prompt) with two answered runs or more, those whose runs all agree, and all of them.
+    throttled : float
+        Share of the attempts that waited for the limiter, 0 to 1.
+    mean_wait_s : float
+        What the attempts waited for the limiter, on average.
+    refused : int
+        Attempts that the provider refused with a 429.
+    duration_s : float
+        From the first sending to the last answer.
     """
-    words = results.summary()
-    predictions, attempts = results.predictions, results.attempts
-    counts = predictions["status"].value_counts()
-    ok, failed, not_run = (int(counts.get(status, 0)) for status in ("ok", "failed", "not_run"))
-    columns = [_labels(results, predictions), _errors(predictions, attempts)]
-    rows = [
-        _head(results, predictions),
-        f"<div style='margin:5px 0'>{markup.bar([(ok, GREEN), (failed, RED)], len(predictions))}</div>",
-        f"<div style='{markup.KEYS}'>"
-        f"{markup.key(GREEN, f'{ok:,} answered')}{markup.key(RED, f'{failed:,} failed')}"
-        f"{markup.key(GREY, f'{not_run:,} not run')}</div>",
-        markup.tiles(_tiles(results, words)),
-        f"<div style='display:flex;flex-wrap:wrap;gap:12px 28px;margin-top:10px'>{''.join(columns)}</div>",
-    ]
-    if results.stopped:
-        reason = markup.short(results.stopped.removesuffix(f": {GO_ON} asks them"), 400)
-        rows.append(f"<div style='{markup.NOTICE}'>{reason}</div>")
-    rows.append(f"<div style='margin-top:8px;{markup.MUTED}'>{_next_step(results, failed + not_run)}</div>")
-    return f"<div class='llmlab-results' style='{markup.FONT};max-width:920px'>{''.join(rows)}</div>"
+
+    trials: int
+    answered: int
+    failed: int
+    not_run: int
+    failures: Mapping[str, int]
+    renamed: Mapping[str, str]
+    stopped: str
+    go_on: str
+    attempts: int
+    unsuccessful: Mapping[str, int]
+    prompt_tokens: Total
+    completion_tokens: Total
+    reasoning_tokens: Total
+    cached_tokens: Total
+    total_tokens: Total
+    cost_usd: Total
+    unpriced: tuple[str, ...]
+    agreeing: int
+    several: int
+    throttled: float
+    mean_wait_s: float
+    refused: int
+    duration_s: float
+
+    @classmethod
+    def of(cls, results: Any, *, renamed: Mapping[str, str], can_rerun: bool) -> Summary:
+        """The numbers of `Results`, which know whether they can ask again."""
+        predictions, attempts = results.predictions, results.attempts
+        counts = predictions["status"].value_counts()
+        agree = analysis.majorities(labelled(results)[1])["agree"].dropna()
+        unpriced = attempts[analysis.unknown(attempts, "cost_usd")]["model"]
+        amounts = (
+            "prompt_tokens",
+            "completion_tokens",
+            "reasoning_tokens",
+            "cached_tokens",
+            "total_tokens",
+            "cost_usd",
+        )
+        return cls(
+            trials=len(predictions),
+            answered=int(counts.get("ok", 0)),
+            failed=int(counts.get("failed", 0)),
+            not_run=int(counts.get("not_run", 0)),
+            failures=_kinds(predictions[predictions["status"] == "failed"]),
+            renamed=renamed,
+            stopped=results.stopped or "",
+            go_on=how_to_go_on(can_rerun) if counts.get("ok", 0) < len(predictions) else "",
+            attempts=len(attempts),
+            unsuccessful=_kinds(attempts[attempts["status"] != "ok"]),
+            **{name: Total.of(attempts, name) for name in amounts},
+            unpriced=tuple(sorted(set(unpriced))),
+            agreeing=int(agree.sum()),
+            several=len(agree),
+            throttled=_mean(attempts["throttled"]),
+            mean_wait_s=_mean(attempts["wait_s"]),
+            refused=int(attempts["http_status"].eq(429).sum()),
+            duration_s=_duration_s(attempts),
+        )
+
+    def lines(self) -> dict[str, str]:
+        """The main numbers in words, in reading order."""
+        lines = {"answered": f"{self.answered:,} of {self.trials:,}"}
+        if self.failed:
+            lines["failed"] = f"{self.failed:,} ({_listed(self.failures)})"
+        if self.not_run:
+            lines["not run"] = f"{self.not_run:,}"
+        if self.stopped:
+            lines["stopped"] = self.stopped
+        lines["attempts"] = f"{self.attempts:,}"
+        if self.unsuccessful:
+            lines["attempts"] += f", unsuccessful: {_listed(self.unsuccessful)}"
+        lines["tokens"] = (
+            f"{words.tokens(self.total_tokens)} ({words.tokens(self.prompt_tokens)} in, "
+            f"{words.tokens(self.completion_tokens)} out)"
+        )
+        if self.total_tokens.unknown:
+            lines["tokens"] += f"; {words.count(self.total_tokens.unknown, 'attempt')} did not report theirs"
+        lines["cost"] = words.cost(self.cost_usd)
+        if self.cost_usd.unknown and not self.total_tokens.unknown:
+            lines["cost"] += f"; no price for {', '.join(self.unpriced)}"
+        if self.attempts:
+            lines["throttled"] = f"{self.throttled:.1%} of attempts, waited {self.mean_wait_s:.1f} s on average"
+            if self.refused:
+                lines["refused"] = f"{self.refused:,} (429)"
+            lines["duration"] = f"{self.duration_s:,.1f} s"
+        if self.renamed:
+            names = ", ".join(f"{name} is {new}" for name, new in self.renamed.items())
+            lines["your columns"] = f"{names} in predictions, where the name is taken"
+        if self.go_on:
+            lines["go on"] = self.go_on
+        return lines
+
+    def text(self) -> str:
+        """The summary as lines of text."""
+        return "\n".join(f"{name:<12} {text}" for name, text in self.lines().items())
 
 
-def agreement(results: Any) -> tuple[int, int] | None:
-    """How many unit × model pairs have runs that all agree, of those with two answers or more.
-
-    Answers with fields are compared by the first field that is a category.
-
-    Returns
-    -------
-    tuple of int or None
-        (agreeing, asked more than once); `None` if no pair has two answers.
-    """
-    predictions = results.predictions
-    answered = predictions[predictions["status"] == "ok"]
-    if len(answered) < 2 or predictions["run"].nunique() < 2:
-        return None
-    labels = _few_labels(results, answered)[1]
-    codes = _codes(answered["prediction"] if labels is None else labels)
-    pair = (
-        answered.groupby(["unit_id", *arm_columns(predictions.columns)], sort=False, observed=True).ngroup().to_numpy()
-    )
-    said = pd.Series(codes).groupby(pair).agg(["size", "min", "max"])
-    said = said[said["size"] > 1]
-    return (int((said["min"] == said["max"]).sum()), len(said)) if len(said) else None
+def _kinds(rows: pd.DataFrame) -> dict[str, int]:
+    return {str(kind): int(times) for kind, times in rows["error_type"].value_counts().items()}
 
 
-def _codes(predictions: pd.Series) -> np.ndarray:
-    try:
-        return np.asarray(pd.factorize(predictions, use_na_sentinel=False)[0])
-    except TypeError:
-        # Lists, dicts and pydantic models have no hash.
-        return np.asarray(pd.factorize(np.array([repr(value) for value in predictions], object))[0])
+def _listed(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{times:,} {kind}" for kind, times in kinds.items())
 
 
-def _head(results: Any, predictions: pd.DataFrame) -> str:
-    sizes = [(len(results.units), "unit"), (predictions["run"].nunique(), "run")]
-    sizes += [(predictions[name].nunique(), name) for name in arm_columns(predictions.columns)]
-    product = " × ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in sizes)
-    size = f"<b>{len(predictions):,}</b> trials: {product}"
-    endpoint = str(results.description.get("endpoint", ""))
-    if "(simulated" in endpoint:
-        border = "border:1px solid rgba(128,128,128,0.5);border-radius:9px;padding:0 8px"
-        where = f"<span style='{border};font-size:12px'>simulated, no real model</span>"
-    else:
-        where = f"<span style='{markup.MUTED}'>{markup.short(endpoint, 60)}</span>"
-    between = "display:flex;justify-content:space-between;flex-wrap:wrap"
-    return f"<div style='{between}'><div style='{markup.DIGITS}'>{size}</div><div>{where}</div></div>"
+def _mean(column: pd.Series) -> float:
+    return float(column.mean()) if len(column) else 0.0
 
 
-def _tiles(results: Any, words: dict[str, str]) -> list[str]:
-    attempts = results.attempts
-    tiles = []
-    agreeing = agreement(results)
-    if agreeing is not None:
-        share = f"{agreeing[0] / agreeing[1]:.1%}"
-        tiles.append(markup.tile("runs agree", share, f"{agreeing[0]:,} of {agreeing[1]:,} units"))
-    wasted = int((attempts["status"] != "ok").sum())
-    tiles.append(markup.tile("attempts", f"{len(attempts):,}", f"{wasted:,} unsuccessful" if wasted else ""))
-    tokens = {name: _known(attempts[f"{name}_tokens"]) for name in ("prompt", "completion", "reasoning", "cached")}
-    silent = words["tokens"].partition("; ")[2].replace("attempts did not report theirs", "not reported")
-    details = [
-        f"{tokens[name]} {word}"
-        for name, word in (("completion", "out"), ("reasoning", "reasoning"), ("cached", "cached"))
-        if tokens[name] not in (None, "0")
-    ]
-    prompt = tokens["prompt"] or ("unknown" if len(attempts) else "0")
-    tiles.append(markup.tile("tokens in", prompt, ", ".join([*details, silent] if silent else details)))
-    cost, _, unknown = words["cost"].partition(" (" if words["cost"].startswith("unknown") else " and ")
-    tiles.append(markup.tile("cost", markup.short(cost, 24), markup.short(unknown.removesuffix(")"), 60)))
-    if len(attempts):
-        waited = f"average wait {attempts['wait_s'].mean():,.1f} s"
-        tiles.append(markup.tile("throttled", f"{attempts['throttled'].mean():.0%}", waited))
-        refused = int(attempts["http_status"].eq(429).sum())
-        tiles.append(markup.tile("duration", markup.short(words["duration"], 24), f"{refused:,} refused (429)"))
-    return tiles
-
-
-def _known(tokens: pd.Series) -> str | None:
-    return f"{int(tokens.sum()):,}" if tokens.notna().any() else None
-
-
-def _labels(results: Any, predictions: pd.DataFrame) -> str:
-    """Answers by label, a column of bars per model."""
-    answered = predictions[predictions["status"] == "ok"]
-    name, labels = _few_labels(results, answered)
-    if labels is None or not len(labels):
-        return ""
-    table = pd.crosstab(labels.astype(object), answered["model"].astype(object))
-    if results.categories is not None:
-        table = table.reindex(list(results.categories), fill_value=0)
-    models = list(dict.fromkeys(answered["model"]))
-    hidden = len(table) - MOST_LABELS
-    if hidden > 0:
-        table = table.loc[table.sum(axis=1).nlargest(MOST_LABELS).index]
-    most = max(int(table.to_numpy().max(initial=0)), 1)
-    head = "".join(
-        f"<th style='{CELL};font-weight:600'>{markup.short(model, 32)}</th>" for model in models[:MOST_MODELS]
-    )
-    body = "".join(
-        f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(label, 28)}</td>"
-        + "".join(_count(int(row[model]), most) for model in models[:MOST_MODELS])
-        + "</tr>"
-        for label, row in table.iterrows()
-    )
-    more = [f"{hidden:,} more labels"] if hidden > 0 else []
-    more += [f"{len(models) - MOST_MODELS:,} more models"] if len(models) > MOST_MODELS else []
-    note = f"<div style='{markup.MUTED}'>and {', '.join(more)}</div>" if more else ""
-    head = f"<th style='{CELL};font-weight:600'>{markup.short(name, 28)}</th>{head}"
-    return f"<div>{markup.table(head, body)}{note}</div>"
-
-
-def _few_labels(results: Any, answered: pd.DataFrame) -> tuple[str, pd.Series | None]:
-    """The predictions, or the first field of them, if they are categories and no free text."""
-    if results.categories is not None:
-        return "label", answered["prediction"]
-    fields = [name for name in results.description.get("fields") or () if name in answered]
-    for name in fields or ["prediction"]:
-        column = answered[name]
-        try:
-            distinct = column.nunique()
-        except TypeError:
-            continue
-        if 0 < distinct <= MOST_LABELS and distinct * 3 <= len(column):
-            return str(name), column
-    return "", None
-
-
-def _count(count: int, most: int) -> str:
-    width = round(96 * count / most)
-    drawn = (
-        f"display:inline-block;width:{width}px;height:9px;border-radius:2px;margin-right:5px;background-color:{BLUE}"
-    )
-    return f"<td style='{CELL};white-space:nowrap;{markup.DIGITS}'><span style='{drawn}'></span>{count:,}</td>"
-
-
-def _errors(predictions: pd.DataFrame, attempts: pd.DataFrame) -> str:
-    """What went wrong: how often, an example, and what to do."""
-    tried, lost = attempts[attempts["status"] != "ok"], predictions[predictions["status"] == "failed"]
-    counts = pd.DataFrame({"attempts": tried["error_type"].value_counts(), "trials": lost["error_type"].value_counts()})
-    if counts.empty:
-        return ""
-    counts = counts.fillna(0).astype(int).sort_values(["trials", "attempts"], ascending=False)
-    both = pd.concat([tried[["error_type", "error"]], lost[["error_type", "error"]]])
-    example = both.drop_duplicates("error_type").set_index("error_type")["error"]
-    head = "".join(
-        f"<th style='{CELL};font-weight:600'>{word}</th>" for word in ("error", "attempts", "lost", "what to do")
-    )
-    body = "".join(
-        f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(kind, 40)}</td>"
-        f"<td style='{CELL};{markup.DIGITS}'>{row['attempts']:,}</td>"
-        f"<td style='{CELL};{markup.DIGITS}'>{row['trials']:,}</td>"
-        f"<td style='{CELL};width:100%;max-width:0'>{escape(HINTS.get(str(kind), 'see the message'))}"
-        f"<div style='{markup.ONE_LINE};{markup.MUTED}' title='{markup.short(example.get(kind), 400)}'>"
-        f"{markup.short(example.get(kind))}</div></td></tr>"
-        for kind, row in counts.head(MOST_ERRORS).iterrows()
-    )
-    hidden = len(counts) - MOST_ERRORS
-    note = (
-        f"<div style='{markup.MUTED}'>and {hidden:,} more kinds: attempts.error_type.value_counts()</div>"
-        if hidden > 0
-        else ""
-    )
-    return f"<div style='flex:1 1 380px'>{markup.table(head, body)}{note}</div>"
-
-
-def _next_step(results: Any, left: int) -> str:
-    code = "font-family:var(--jp-code-font-family,monospace);background:none;color:inherit;padding:0"
-    if not left:
-        return f"<code style='{code}'>predictions, attempts = results</code>"
-    if results._again is None:
-        return "to go on: run the experiment again with the same journal; only what is missing is asked"
-    return f"to go on: <code style='{code}'>{GO_ON}</code>"
+def _duration_s(attempts: pd.DataFrame) -> float:
+    if not len(attempts):
+        return 0.0
+    ended = attempts["started_at"] + pd.to_timedelta(attempts["latency_s"], unit="s")
+    return (ended.max() - attempts["started_at"].min()).total_seconds()

@@ -1,11 +1,14 @@
-"""One tally folded over attempts: where an experiment stands, and its numbers in words."""
+"""The numbers of a running experiment: told of every attempt, asked by the views."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from llmlab.analysis import Total
 from llmlab.records import TokenUsageAttempt
 
 RECENT_S = 10.0
@@ -20,19 +23,26 @@ class Tally:
     ----------
     trials : int
         How many are to be asked.
+    clock : callable
+        Seconds that never run backwards.
     ok, failed : int
         Trials that ended.
     in_flight, waiting, retrying : int
-        Attempts sent and not answered, in line for the limiter, and trials waiting for their next attempt.
+        Attempts sent and not answered, attempts that wait for the limiter, and trials that wait for their next attempt.
     attempts, retries : int
         Attempts that ended, and how many of them are followed by another.
-    rate : float or None
-        Requests per second that the limiter lets this experiment send; `None` is unlimited.
+    prompt_tokens, completion_tokens, cost_usd : Total
+        What the attempts used, and how many of them may have used more than is known.
+    last_error : str
+        What the last attempt that failed says; empty before the first.
+    rate : float
+        Requests per second that the limiter lets this experiment send; infinite without a limit.
     paused_s, paused_before_s : float
         Seconds until a paused key sends again, and seconds spent in pauses so far.
     """
 
     trials: int
+    clock: Callable[[], float] = time.monotonic
     ok: int = 0
     failed: int = 0
     in_flight: int = 0
@@ -42,18 +52,24 @@ class Tally:
     retries: int = 0
     throttled: int = 0
     waited_s: float = 0.0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    unpriced: int = 0
+    prompt_tokens: Total = field(default_factory=Total)
+    completion_tokens: Total = field(default_factory=Total)
+    cost_usd: Total = field(default_factory=Total)
     errors: Counter[str] = field(default_factory=Counter)
-    last_error: str | None = None
-    started: float = field(default_factory=time.monotonic)
-    rate: float | None = None
+    last_error: str = ""
+    rate: float = math.inf
     paused_s: float = 0.0
     paused_before_s: float = 0.0
+    started: float = field(init=False)
     recent: deque[tuple[float, bool, float]] = field(default_factory=deque)
-    _looked: float | None = None
+    _looked: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """The experiment begins now."""
+        self.started = self._looked = self.clock()
 
     def record(self, attempt: TokenUsageAttempt) -> None:
         """Count one attempt."""
@@ -61,16 +77,14 @@ class Tally:
         self.retries += attempt.retry_in_s is not None
         self.throttled += attempt.throttled
         self.waited_s += attempt.wait_s
-        self.prompt_tokens += attempt.usage.prompt_tokens or 0
-        self.completion_tokens += attempt.usage.completion_tokens or 0
-        if attempt.cost_usd is not None:
-            self.cost_usd += attempt.cost_usd
-        elif attempt.usage.total_tokens is not None:
-            self.unpriced += 1
+        usage, billed = attempt.usage, attempt.may_be_billed
+        self.prompt_tokens = self.prompt_tokens.plus(usage.prompt_tokens, billed)
+        self.completion_tokens = self.completion_tokens.plus(usage.completion_tokens, billed)
+        self.cost_usd = self.cost_usd.plus(attempt.cost_usd, billed)
         if attempt.error_type is not None:
             self.errors[attempt.error_type] += 1
             self.last_error = f"{attempt.error_type}: {attempt.error}"
-        now = time.monotonic()
+        now = self.clock()
         self.recent.append((now, attempt.throttled, attempt.wait_s))
         self._forget(now)
 
@@ -83,15 +97,19 @@ class Tally:
 
     def limits(self, *, rate: float | None, paused_s: float) -> None:
         """Take what the limiter allows now; told a few times a second."""
-        now = time.monotonic()
-        if self._looked is not None:
-            self.paused_before_s += min(self.paused_s, now - self._looked)
-        self._looked, self.rate, self.paused_s = now, rate, paused_s
+        now = self.clock()
+        self.paused_before_s += min(self.paused_s, now - self._looked)
+        self._looked, self.rate, self.paused_s = now, rate or math.inf, paused_s
 
     def _forget(self, now: float) -> None:
         recent = self.recent
         while recent and recent[0][0] < now - RECENT_S:
             recent.popleft()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return self.clock() - self.started
 
     @property
     def done(self) -> int:
@@ -101,13 +119,13 @@ class Tally:
     @property
     def throttle_rate(self) -> float:
         """Share of the attempts of the last ten seconds that the limiter made wait."""
-        self._forget(time.monotonic())
+        self._forget(self.clock())
         return sum(throttled for _, throttled, _ in self.recent) / len(self.recent) if self.recent else 0.0
 
     @property
     def recent_wait_s(self) -> float:
         """Seconds that the attempts of the last ten seconds waited for the limiter, on average."""
-        self._forget(time.monotonic())
+        self._forget(self.clock())
         return sum(waited for _, _, waited in self.recent) / len(self.recent) if self.recent else 0.0
 
     @property
@@ -118,9 +136,9 @@ class Tally:
     @property
     def projected_usd(self) -> float | None:
         """What all trials will have cost at the price so far; `None` if there is no telling."""
-        if self.done < ENOUGH or self.unpriced:
+        if self.done < ENOUGH or self.cost_usd.unknown:
             return None
-        return self.cost_usd * self.trials / self.done
+        return self.cost_usd.known * self.trials / self.done
 
     @property
     def eta_s(self) -> float | None:
@@ -130,29 +148,12 @@ class Tally:
             return 0.0
         enough = self.done >= ENOUGH
         per_trial = max(1.0, self.attempts / self.done) if enough else 1.0
-        by_limit = left * per_trial / self.rate if self.rate else 0.0
+        by_limit = left * per_trial / self.rate
         by_pace = 0.0
         if enough:
-            active_s = max(0.0, time.monotonic() - self.started - self.paused_before_s)
+            active_s = max(0.0, self.elapsed_s - self.paused_before_s)
             # Behind a limiter the pace is that of sending: answers lag behind by a latency.
             sent = (self.attempts + self.in_flight) / per_trial if self.waiting else self.done
             by_pace = left * active_s / sent
         known = max(by_limit, by_pace)
         return known + self.paused_s if known else None
-
-
-def money(tally: Tally) -> str:
-    """What is spent so far; unknown prices are named, not added as 0."""
-    if tally.unpriced and not tally.cost_usd:
-        return "cost unknown"
-    return f"${tally.cost_usd:,.4f}" + (f" + {tally.unpriced} of unknown price" if tally.unpriced else "")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as `42 s`, `12:30` or `1:02:03`."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from llmlab.display import html as markup
-from llmlab.display.html import BLUE, GREEN, GREY, ORANGE, RED
-from llmlab.display.tally import Tally, duration, money
+from llmlab.display import words
+from llmlab.display.palette import ANSWERED, FAILED, IN_FLIGHT, NOTICE, PALE
+from llmlab.display.tally import Tally
 
 SAMPLE_EVERY_S = 1.0
 MOST_SAMPLES = 120
@@ -29,7 +29,7 @@ class History:
 
     def sample(self, tally: Tally) -> None:
         """Take a point if it is time."""
-        now = time.monotonic()
+        now = tally.clock()
         if now < self._due:
             return
         self._due = now + self._every_s
@@ -47,7 +47,7 @@ class Widget:
     ----------
     tally : Tally
         What is shown.
-    stop : callable, optional
+    stop : callable
         Takes the reason; called by the Stop button, from whatever thread handles the click.
 
     Raises
@@ -56,26 +56,20 @@ class Widget:
         There is no notebook to show it in.
     """
 
-    def __init__(self, tally: Tally, stop: Callable[[str], object] | None = None) -> None:
+    def __init__(self, tally: Tally, stop: Callable[[str], object]) -> None:
         import ipywidgets
         from IPython.display import display
 
         self._stop = stop
         self._history = History()
         self._html = ipywidgets.HTML(live_html(tally, self._history), layout={"flex": "1 1 auto", "min_width": "0"})
-        self._button = None
-        children: list[Any] = [self._html]
-        if stop is not None and not _clicks_wait():
-            self._button = ipywidgets.Button(
-                description="Stop",
-                icon="stop",
-                tooltip="Send nothing more; answers on their way are kept",
-                layout={"flex": "0 0 auto", "width": "104px", "margin": "2px 2px 2px 16px"},
-            )
-            self._button.on_click(self._clicked)
-            children.append(self._button)
+        # None where a click would only be handled after the cell.
+        in_main = threading.current_thread() is threading.main_thread()
+        self._buttons = [] if clicks_wait(_kernel(), in_main) else [_stop_button(ipywidgets)]
+        for button in self._buttons:
+            button.on_click(self._clicked)
         layout = {"width": "100%", "max_width": "1024px", "align_items": "flex-start"}
-        self._box = ipywidgets.HBox(children, layout=layout)
+        self._box = ipywidgets.HBox([self._html, *self._buttons], layout=layout)
         shown: Any = self._box._repr_mimebundle_()
         bundle = dict(shown[0] if isinstance(shown, tuple) else shown)
         # A notebook saved half-way, or shown where there are no widgets, says this and not HBox(children=…
@@ -99,14 +93,13 @@ class Widget:
             self._html.value = value
 
     def _clicked(self, _: object) -> None:
-        if self._stop is not None:
-            self._stop("stopped by the Stop button")
+        self._stop("stopped by the Stop button")
         self._stopping()
 
     def _stopping(self) -> None:
-        if self._button is not None and not self._button.disabled:
-            self._button.disabled = True
-            self._button.description = "stopping…"
+        for button in self._buttons:
+            if not button.disabled:
+                button.disabled, button.description = True, "stopping…"
 
     def _close(self) -> None:
         for widget in (self._box, *self._box.children):
@@ -115,12 +108,30 @@ class Widget:
                 widget.close()
 
 
-def _clicks_wait() -> bool:
-    """Whether a click would only be handled after the cell: old kernels, and runs that block the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        return True
-    kernel = sys.modules.get("ipykernel")
-    return kernel is not None and kernel.version_info[0] < CONCURRENT_COMMS
+def _stop_button(ipywidgets: Any) -> Any:
+    return ipywidgets.Button(
+        description="Stop",
+        icon="stop",
+        tooltip="Send nothing more; answers on their way are kept",
+        layout={"flex": "0 0 auto", "width": "104px", "margin": "2px 2px 2px 16px"},
+    )
+
+
+def clicks_wait(kernel: tuple[int, ...], main_thread: bool) -> bool:
+    """Whether a click would only be handled after the cell: in old kernels, and where the run blocks the main thread.
+
+    Parameters
+    ----------
+    kernel : tuple of int
+        The version of ipykernel; empty without one.
+    main_thread : bool
+        Whether the experiment runs in the main thread.
+    """
+    return not main_thread or (bool(kernel) and kernel[0] < CONCURRENT_COMMS)
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(getattr(sys.modules.get("ipykernel"), "version_info", ()))
 
 
 def live_html(tally: Tally, history: History, stopped: str | None = None) -> str:
@@ -131,12 +142,11 @@ def live_html(tally: Tally, history: History, stopped: str | None = None) -> str
     elif eta_s is None:
         ahead = "ETA: no telling yet"
     else:
-        ahead = f"ETA {duration(eta_s)}"
+        ahead = f"ETA {words.duration(eta_s)}"
     if tally.paused_s > 0 and not stopped:
-        pause = f"paused by the provider, {duration(max(1.0, tally.paused_s))}"
-        ahead = f"<span style='color:{ORANGE};font-weight:600'>{pause}</span> · {ahead}"
-    cost = money(tally)
-    projected = tally.projected_usd
+        pause = f"paused by the provider, {words.duration(max(1.0, tally.paused_s))}"
+        ahead = f"<span style='color:{NOTICE};font-weight:600'>{pause}</span> · {ahead}"
+    projected = "" if tally.projected_usd is None else f"{words.usd(tally.projected_usd)} projected"
     tiles = [
         markup.tile("in flight", f"{tally.in_flight:,}"),
         markup.tile("waiting for the limiter", f"{tally.waiting:,}"),
@@ -144,19 +154,20 @@ def live_html(tally: Tally, history: History, stopped: str | None = None) -> str
         markup.tile("average wait", f"{tally.avg_wait_s:,.1f} s", drawn=_wait_line(history)),
         markup.tile("waiting to retry", f"{tally.retrying:,}"),
         markup.tile("attempts", f"{tally.attempts:,}", f"{tally.retries:,} repeated"),
-        markup.tile("tokens in", f"{tally.prompt_tokens:,}", f"{tally.completion_tokens:,} out"),
-        markup.tile("cost so far", cost, "" if projected is None else f"${projected:,.4f} projected"),
+        markup.tile("tokens in", words.tokens(tally.prompt_tokens), f"{words.tokens(tally.completion_tokens)} out"),
+        markup.tile("cost so far", words.cost(tally.cost_usd), projected),
     ]
     # Four and four, where there is room.
     drawn = markup.tiles(tiles, width_px=190)
-    error = tally.last_error and f"last error: {markup.short(tally.last_error)}"
-    return _page(tally, ahead, drawn, None, error)
+    error = f"last error: {markup.short(tally.last_error)}" if tally.last_error else ""
+    return _page(tally, ahead, drawn, "", error)
 
 
 def snapshot(tally: Tally, history: History, stopped: str | None = None) -> dict[str, str]:
     """The end of a run as a mimebundle: HTML, and one line of text."""
-    took = duration(time.monotonic() - tally.started)
-    tokens = tally.prompt_tokens + tally.completion_tokens
+    took = words.duration(tally.elapsed_s)
+    tokens = words.tokens(tally.prompt_tokens + tally.completion_tokens)
+    cost = words.cost(tally.cost_usd)
     tiles = [
         markup.tile(
             "throttled",
@@ -165,28 +176,28 @@ def snapshot(tally: Tally, history: History, stopped: str | None = None) -> dict
         ),
         markup.tile("average wait", f"{tally.avg_wait_s:,.1f} s", drawn=_wait_line(history)),
         markup.tile("attempts", f"{tally.attempts:,}", f"{tally.retries:,} repeated"),
-        markup.tile("tokens in", f"{tally.prompt_tokens:,}", f"{tally.completion_tokens:,} out"),
-        markup.tile("cost", money(tally)),
+        markup.tile("tokens in", words.tokens(tally.prompt_tokens), f"{words.tokens(tally.completion_tokens)} out"),
+        markup.tile("cost", cost),
     ]
     parts = [f"{tally.ok:,} of {tally.trials:,} trials answered"]
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
-    parts += [f"{tally.attempts:,} attempts", f"{tokens:,} tokens", money(tally), took]
+    parts += [f"{tally.attempts:,} attempts", f"{tokens} tokens", f"cost {cost}", took]
     text = f"llmlab: {', '.join(parts)}" + (f"; {' '.join(stopped.split())}" if stopped else "")
     kinds = ", ".join(f"{count:,} {markup.short(kind, 40)}" for kind, count in tally.errors.most_common(4))
-    errors = f"unsuccessful attempts: {kinds}" if kinds else None
-    return {"text/html": _page(tally, f"took {took}", markup.tiles(tiles), stopped, errors), "text/plain": text}
+    errors = f"unsuccessful attempts: {kinds}" if kinds else ""
+    return {"text/html": _page(tally, f"took {took}", markup.tiles(tiles), stopped or "", errors), "text/plain": text}
 
 
-def _page(tally: Tally, right: str, tiles: str, stopped: str | None, error: str | None) -> str:
+def _page(tally: Tally, right: str, tiles: str, stopped: str, error: str) -> str:
     trials, done = tally.trials, tally.done
     under_way = min(tally.in_flight, max(0, trials - done))
     share = f" ({int(100 * done / trials)} %)" if trials else ""
-    keys = [markup.key(GREEN, f"{tally.ok:,} answered"), markup.key(RED, f"{tally.failed:,} failed")]
+    keys = [markup.key(ANSWERED, f"{tally.ok:,} answered"), markup.key(FAILED, f"{tally.failed:,} failed")]
     if under_way:
-        keys.append(markup.key(BLUE, f"{under_way:,} in flight"))
-    keys.append(markup.key(GREY, f"{max(0, trials - done - under_way):,} not run"))
-    filled = markup.bar([(tally.ok, GREEN), (tally.failed, RED), (under_way, BLUE)], trials)
+        keys.append(markup.key(IN_FLIGHT, f"{under_way:,} in flight"))
+    keys.append(markup.key(PALE, f"{max(0, trials - done - under_way):,} not run"))
+    filled = markup.bar([(tally.ok, ANSWERED), (tally.failed, FAILED), (under_way, IN_FLIGHT)], trials)
     aria = f"role='progressbar' aria-valuemin='0' aria-valuemax='{trials}' aria-valuenow='{done}'"
     rows = [
         "<div style='display:flex;justify-content:space-between;flex-wrap:wrap'>"
@@ -197,15 +208,15 @@ def _page(tally: Tally, right: str, tiles: str, stopped: str | None, error: str 
         tiles,
     ]
     if stopped:
-        rows.append(f"<div style='{markup.NOTICE}'>{markup.short(stopped, 400)}</div>")
+        rows.append(f"<div style='{markup.NOTE}'>{markup.short(stopped, 400)}</div>")
     if error:
         rows.append(f"<div style='margin-top:6px;{markup.ONE_LINE};{markup.MUTED}'>{error}</div>")
-    return f"<div class='llmlab-progress' style='{markup.FONT};max-width:920px;margin-bottom:6px'>{''.join(rows)}</div>"
+    return markup.page("progress", rows)
 
 
 def _throttle_line(history: History) -> str:
-    return markup.line(history.throttle_rate, ORANGE, top=1.0)
+    return markup.line(history.throttle_rate, NOTICE, top=1.0)
 
 
 def _wait_line(history: History) -> str:
-    return markup.line(history.wait_s, BLUE, top=max(history.wait_s, default=0.0))
+    return markup.line(history.wait_s, IN_FLIGHT, top=max(history.wait_s, default=0.0))

@@ -188,7 +188,7 @@ class Run:
             finally:
                 await self._client.close()
             if self.stopped is not None:
-                self.stopped = self._how_to_go_on(self.stopped)
+                self.stopped = self._with_what_is_left(self.stopped)
             self.running = False
             self._show(last=True)
 
@@ -501,14 +501,11 @@ class Run:
         for task in self._tasks:
             task.cancel()
 
-    def _how_to_go_on(self, reason: str) -> str:
+    def _with_what_is_left(self, reason: str) -> str:
         left = self.tally.trials - self.tally.ok
         if not left:
             return f"{reason}; all trials were answered"
-        return (
-            f"{reason}; {left:,} of {self.tally.trials:,} trials are not answered: "
-            "results = await results.rerun_failed() asks them"
-        )
+        return f"{reason}; {left:,} of {self.tally.trials:,} trials are not answered"
 
     # the view
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from llmlab import analysis
-from llmlab.display import summary_html
+from llmlab.display import Summary, summary_html
 from llmlab.errors import InputError
 from llmlab.records import STATUSES, PredictionCategoryTokens, Trial
 from llmlab.results import folder as storage
@@ -210,63 +210,16 @@ class Results:
         return await self._again(self, rows)
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<12} {text}" for name, text in self.summary().items())
+        return self._numbers.text()
 
     def _repr_html_(self) -> str:
-        return summary_html(self)
+        return summary_html(self, self._numbers)
 
     def summary(self) -> dict[str, str]:
         """The main numbers in words, in reading order."""
-        predictions, attempts = self.predictions, self.attempts
-        counts = predictions["status"].value_counts()
-        ok, failed, not_run = (int(counts.get(name, 0)) for name in STATUSES)
-        lines = {"answered": f"{ok:,} of {len(predictions):,}"}
-        if failed:
-            kinds = predictions.loc[predictions["status"] == "failed", "error_type"].value_counts()
-            lines["failed"] = f"{failed:,} ({', '.join(f'{n:,} {kind}' for kind, n in kinds.items())})"
-        if not_run:
-            lines["not run"] = f"{not_run:,}"
-        if self.stopped:
-            lines["stopped"] = self.stopped
-        lines["attempts"] = f"{len(attempts):,}"
-        if len(attempts) and (attempts["status"] != "ok").any():
-            kinds = attempts.loc[attempts["status"] != "ok", "error_type"].value_counts()
-            lines["attempts"] += f", unsuccessful: {', '.join(f'{n:,} {kind}' for kind, n in kinds.items())}"
-        lines["tokens"] = (
-            f"{_sum(attempts['total_tokens']):,} ({_sum(attempts['prompt_tokens']):,} in, "
-            f"{_sum(attempts['completion_tokens']):,} out)"
-        )
-        silent = int((attempts["total_tokens"].isna() & attempts["http_status"].eq(200).fillna(True)).sum())
-        if silent:
-            lines["tokens"] += f"; {silent:,} attempts did not report theirs"
-        lines["cost"] = _money(attempts)
-        if len(attempts):
-            lines["throttled"] = (
-                f"{attempts['throttled'].mean():.1%} of attempts, waited {attempts['wait_s'].mean():.1f} s on average"
-            )
-            refused = int(attempts["http_status"].eq(429).sum())
-            if refused:
-                lines["refused"] = f"{refused:,} (429)"
-            began = attempts["started_at"].min()
-            ended = (attempts["started_at"] + pd.to_timedelta(attempts["latency_s"], unit="s")).max()
-            lines["duration"] = f"{(ended - began).total_seconds():,.1f} s"
-        renamed = [f"{name} is {new}" for name, new in self._own_names.items() if name != new]
-        if renamed:
-            lines["your columns"] = f"{', '.join(renamed)} in predictions, where the name is taken"
-        if failed or not_run:
-            lines["go on"] = "results = await results.rerun_failed()"
-        return lines
+        return self._numbers.lines()
 
-
-def _sum(column: pd.Series) -> int:
-    total = column.sum()
-    return 0 if pd.isna(total) else int(total)
-
-
-def _money(attempts: pd.DataFrame) -> str:
-    paid = attempts[attempts["total_tokens"].notna()]
-    unknown = paid["cost_usd"].isna()
-    if len(paid) and unknown.all():
-        return f"unknown (no price for {', '.join(sorted(paid['model'].unique()))})"
-    text = f"${float(paid['cost_usd'].sum()):,.4f}"
-    return text + (f" and {int(unknown.sum()):,} attempts of unknown price" if unknown.any() else "")
+    @property
+    def _numbers(self) -> Summary:
+        renamed = {name: new for name, new in self._own_names.items() if name != new}
+        return Summary.of(self, renamed=renamed, can_rerun=self._again is not None)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -16,14 +15,12 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from llmlab.display import axes as drawing
-from llmlab.display import charts
+from llmlab.display import charts, frames
+from llmlab.display.charts_of_requests import MOST_ROWS
 from llmlab.errors import InputError
-from llmlab.limits.limiter import RateLimiter
-from llmlab.records import TokenUsageAttempt, Trial, Usage
-from llmlab.results import Results, Store
+from llmlab.limits import RateLimiter
+from tests.helpers import START, attempt, failing, keys_of, results_of, trial_of
 
-START = 1_700_000_000.0
 CHARTS = [
     charts.throttle_rate,
     charts.wait_time,
@@ -41,53 +38,24 @@ def _close():
     plt.close("all")
 
 
-def attempt(trial, number=1, status="ok", *, at_s, cost=0.01, tokens=100, wait=1.0, queue=0.0, latency=0.5, error=None):
-    return TokenUsageAttempt(
-        trial=trial,
-        attempt=number,
-        status=status,
-        error_type=error,
-        error=error,
-        started_at=START + at_s,
-        queue_s=queue,
-        wait_s=wait,
-        latency_s=latency,
-        retry_in_s=None if status == "ok" else 0.0,
-        throttled=wait > 0,
-        usage=Usage(total_tokens=tokens),
-        cost_usd=cost,
-        finish_reason=None,
-        model_returned=None,
-        request_id=None,
-        http_status=200,
-        content=None,
-    )
-
-
-def results(units=6, runs=3, models=("a", "b"), *, labels=None, failures=True, **fields):
+def results(units=6, runs=3, models=("a", "b"), prompts=(), *, labels=None, failures=True, queue=0.0):
     """A real Results: every 4th trial needs a second attempt, the last one fails."""
-    keys = pd.DataFrame(
-        [(f"u{u}", m, r, u) for u in range(units) for m in models for r in range(1, runs + 1)],
-        columns=["unit_id", "model", "run", "unit"],
-    )
-    store = Store()
-    for at, (unit, model, run, _) in enumerate(keys.itertuples(index=False)):
-        trial, last = Trial(at, unit, model, run), at == len(keys) - 1
-        number = 1
+    keys = keys_of([f"u{u}" for u in range(units)], runs=runs, models=models, prompts=prompts)
+    sent = []
+    for at in range(len(keys)):
+        trial, last, number = trial_of(keys, at), at == len(keys) - 1, 1
+        usual = {"queue_s": queue, "wait_s": 1.0, "throttled": True, "latency_s": 0.5, "cost_usd": 0.01}
         if failures and at % 4 == 3:
-            store.record(attempt(trial, 1, "parse_error", at_s=at + 1, **{"cost": 0.002, **fields}))
+            unread = usual | {"status": "parse_error", "cost_usd": 0.002, "retry_in_s": 0.0}
+            sent.append((attempt(trial, **unread, started_at=START + at + 1), None))
             number = 2
         if failures and last:
-            silent = {"cost": None, "tokens": None}
-            store.record(attempt(trial, number, "call_error", at_s=at + 3, error="OverloadedError", **silent))
+            broken = failing(started_at=START + at + 3, wait_s=1.0, throttled=True, latency_s=0.5)
+            sent.append((attempt(trial, number, **broken), None))
         else:
-            store.record(attempt(trial, number, at_s=at + 2, **fields), labels(unit, model, run) if labels else "x")
-    return Results(
-        keys=keys,
-        units=pd.DataFrame(index=pd.Index([f"u{u}" for u in range(units)])),
-        store=store,
-        description={"categories": None if labels else ["x", "y"], "requests_per_minute": 120.0},
-    )
+            label = labels(trial.unit_id, trial.model, trial.run) if labels else "x"
+            sent.append((attempt(trial, number, **usual, started_at=START + at + 2), label))
+    return results_of(keys, sent, categories=None if labels else ["x", "y"], requests_per_minute=120.0)
 
 
 def synthetic(trials, *, spread_s=None):
@@ -107,10 +75,11 @@ def synthetic(trials, *, spread_s=None):
         throttled=draw.random(trials) < 0.7,
         total_tokens=pd.array(draw.integers(50, 500, trials), dtype="Int64"),
         cost_usd=pd.array(draw.gamma(2, 1e-4, trials), dtype="Float64"),
+        may_be_billed=status != "call_error",
     )
     labels = pd.Categorical(draw.choice(["x", "y"], trials))
     predictions = keys.assign(prediction=labels, status=np.where(status == "ok", "ok", "failed"))
-    return SimpleNamespace(attempts=attempts, predictions=predictions, description={})
+    return SimpleNamespace(attempts=attempts, predictions=predictions, description={}, categories=["x", "y"])
 
 
 def bars(ax):
@@ -167,11 +136,8 @@ def test_takes_the_attempts_alone_sliced_and_shuffled(chart):
 
 @pytest.mark.parametrize("chart", CHARTS)
 @pytest.mark.parametrize("trials", [0, 1, 2, 100_000])
-def test_empty_one_row_and_many_draw_in_two_seconds(chart, trials):
-    data = synthetic(trials)
-    began = time.perf_counter()
-    chart(data).figure.canvas.draw()
-    assert time.perf_counter() - began < 2
+def test_draws_no_row_one_row_and_very_many(chart, trials):
+    chart(synthetic(trials)).figure.canvas.draw()
 
 
 def test_empty_says_so_and_keeps_its_units():
@@ -277,9 +243,9 @@ def test_costs_by_category_go_to_the_trial_s_answer():
 
 
 def test_rare_categories_share_a_bar_and_no_cost_is_lost():
-    data = results(units=30, models=("a",), labels=lambda unit, model, run: {"topic": unit})
+    data = results(units=30, models=("a",), labels=lambda unit, model, run: unit)
     drawn = pd.DataFrame(bars(charts.token_costs(data, by="category"))).sum(axis=1)
-    assert len(drawn) == drawing.MOST_BARS
+    assert len(drawn) == frames.MOST_BARS
     assert any(name.endswith(" others") for name in drawn.index)
     assert drawn.sum() == pytest.approx(float(data.attempts["cost_usd"].sum()))
 
@@ -292,7 +258,7 @@ def test_an_unknown_price_is_named_and_never_drawn():
     assert all(set(widths) == {"a"} for widths in bars(ax).values())
     assert texts(ax)[1] == "unknown"
     assert "attempts of unknown price (b)" in ax.get_xlabel()
-    assert "1 failed call without usage" in ax.get_xlabel().replace("\n", " ")
+    assert "without usage" not in ax.get_xlabel()
     assert title(ax).startswith("≥ $")
 
 
@@ -300,8 +266,10 @@ def test_only_calls_that_may_have_been_billed_make_a_sum_uncertain():
     data = results()
     assert not any(text.startswith("≥") for text in texts(charts.token_costs(data)))
     attempts = data.attempts
-    attempts.loc[attempts["status"] == "call_error", "error_type"] = "TimeoutError"
-    assert [text.startswith("≥") for text in texts(charts.token_costs(attempts))] == [False, True]
+    attempts["may_be_billed"] = True
+    ax = charts.token_costs(attempts)
+    assert [text.startswith("≥") for text in texts(ax)] == [False, True]
+    assert "not included: 1 failed call without usage" in ax.get_xlabel()
 
 
 def test_without_any_price_tokens_are_drawn_and_without_usage_nothing():
@@ -334,7 +302,7 @@ def test_timeline_draws_queue_wait_and_outcome_of_every_attempt():
 
 def test_timeline_of_many_trials_is_an_even_sample_and_says_so():
     ax = charts.timeline(synthetic(5000))
-    assert ax.get_ylabel() == f"trials ({charts.MOST_ROWS} of 5,000 shown)"
+    assert ax.get_ylabel() == f"trials ({MOST_ROWS} of 5,000 shown)"
     assert (
         sum(len(c.get_paths()) for c in ax.collections if c.get_label() in ("ok", "parse error", "call error")) == 400
     )
@@ -354,9 +322,18 @@ def test_progress_counts_each_trial_once_and_draws_the_limit():
     assert len(charts.progress_over_time(data.attempts).lines) == 2
 
 
+def test_trials_with_several_prompts_are_told_apart_in_results_and_in_their_frame():
+    data = results(units=4, runs=2, models=("m",), prompts=("short", "long"), failures=False)
+    for source in (data, data.attempts):
+        assert title(charts.progress_over_time(source)).startswith("16 of 16 trials answered")
+        assert charts.timeline(source).get_ylabel() == "trials"
+    drawn = bars(charts.token_costs(data.attempts))["ok"]
+    assert drawn == pytest.approx({"m · short": 0.08, "m · long": 0.08})
+
+
 def test_agreement_is_the_share_of_the_majority_per_model():
     def labels(unit, model, run):
-        return ["x"] if model == "a" or (unit == "u0" and run > 1) else [run]
+        return "x" if model == "a" or (unit == "u0" and run > 1) else f"{run}"
 
     data = results(units=4, labels=labels, failures=False)
     ax = charts.agreement(data)
@@ -365,7 +342,6 @@ def test_agreement_is_the_share_of_the_majority_per_model():
     assert drawn["67 %"] == {"a": 0, "b": 25}
     assert drawn["33 %"] == {"a": 0, "b": 75}
     assert title(ax) == "All runs agree on 50 % of the units"
-    assert_frame_equal(data.predictions, data.predictions)
 
 
 def test_agreement_leaves_out_units_with_one_answer_and_says_so():

@@ -151,7 +151,6 @@ def test_unknown_is_na_and_a_known_zero_is_zero():
     expected = [[0, 0, 0, 0, 0, 0.0], [10, pd.NA, pd.NA, pd.NA, 12, pd.NA], [20, 4, 1, 5, 24, 0.5]]
     assert predictions[[*TOKENS, "cost_usd"]].values.tolist() == expected
     assert attempts.loc[1, [*TOKENS, "cost_usd", "retry_in_s", "http_status"]].isna().all()
-    assert "$0.5000 and 2 attempts of unknown price" in repr(results)
 
 
 def test_the_last_attempt_tells_how_a_failed_trial_ended_and_when():
@@ -366,30 +365,6 @@ def test_nothing_giant_is_shown():
     assert len(repr(results)) < 1500
     assert len(results._repr_html_()) < 30_000
     assert "giant" not in repr(results)
-
-
-def test_the_summary_says_what_happened_in_words():
-    error = {"status": "call_error", "error_type": "RateLimitError", "error": "no", "http_status": 429}
-    results = made(
-        (0, 1, {"usage": Usage(1000, 500, 0, 0, 1500), "cost_usd": 0.25, "http_status": 200, "wait_s": 3.0,
-                "throttled": True}),
-        (1, 1, error),
-        (1, 2, {"http_status": 200}),
-        values={0: "x", 1: "y"},
-        errors={2: ("EmptyInputError", "text is blank")},
-    )  # fmt: skip
-    assert results.summary() == {
-        "answered": "2 of 3",
-        "failed": "1 (1 EmptyInputError)",
-        "attempts": "3, unsuccessful: 1 RateLimitError",
-        "tokens": "1,500 (1,000 in, 500 out); 1 attempts did not report theirs",
-        "cost": "$0.2500",
-        "throttled": "33.3% of attempts, waited 1.0 s on average",
-        "refused": "1 (429)",
-        "duration": "1.0 s",
-        "go on": "results = await results.rerun_failed()",
-    }
-    assert "unknown (no price for openai/gpt-4o-mini)" in repr(made((0, 1, {"usage": Usage(1, 1, 0, 0, 2)})))
 
 
 def test_half_a_surrogate_pair_spoils_no_frame():

@@ -1,0 +1,34 @@
+"""What to do about an error, and how to go on."""
+
+from __future__ import annotations
+
+HINTS: dict[str, str] = {
+    "CancelledError": "it was in flight at the end of the run: ask it again",
+    "RateLimitError": "lower requests_per_minute or tokens_per_minute, or set it to 'auto'",
+    "OverloadedError": "the provider has no capacity: ask again later, or lower max_concurrent",
+    "TimeoutError": "raise timeout, or lower max_concurrent or max_tokens",
+    "ConnectionError": "check the network and base_url, lower max_concurrent; then ask again",
+    "BadResponseError": "base_url may not be a chat completions endpoint, or a proxy stands between",
+    "TooLongError": "shorten these units, take a model with more context, or raise tokens_per_minute",
+    "ModerationError": "a content filter refuses these units: leave them out or ask another model",
+    "EmptyInputError": "these units have no text: drop or fill them",
+    "RequestError": "the message names what the provider refuses in these requests",
+    "AuthenticationError": "check api_key, or OPENROUTER_API_KEY and OPENAI_API_KEY, and that it fits base_url",
+    "CreditError": "add credit or raise the key's spending limit at the provider",
+    "QuotaError": "wait until the quota is renewed, or use another key or model",
+    "ModelNotFoundError": "check the model's name at this endpoint, and that the key may use it",
+    "ConfigError": "check base_url, and the parameters and schema that the message names",
+    "EmptyAnswerError": "raise max_tokens: reasoning may have used them all; or lower reasoning_effort",
+    "TruncatedError": "raise max_tokens, ask for shorter answers, or lower reasoning_effort",
+    "InvalidLabelError": "look at attempts.content; add the category, or mend the prompt",
+    "ValidationError": "look at attempts.content; loosen the response_model or describe its fields",
+    "RefusalError": "the model declines: reword the prompt or ask another model",
+    "ParseError": "look at attempts.content; say in the prompt how to answer",
+}
+
+
+def how_to_go_on(can_rerun: bool) -> str:
+    """What asks the trials that have no answer: code, or a sentence for results that were loaded or copied."""
+    if can_rerun:
+        return "results = await results.rerun_failed()"
+    return "run the experiment again with the same journal; only what is missing is asked"

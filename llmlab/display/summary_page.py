@@ -1,0 +1,170 @@
+"""What results show of themselves in a notebook: one compact piece of HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from llmlab.display import html as markup
+from llmlab.display import words
+from llmlab.display.frames import MOST_LABELS, labelled
+from llmlab.display.hints import HINTS
+from llmlab.display.html import CELL
+from llmlab.display.palette import ANSWERED, FAILED, LABEL, PALE
+from llmlab.display.summary import Summary
+from llmlab.records import arm_columns
+
+MOST_MODELS = 4
+MOST_ERRORS = 6
+
+
+def summary_html(results: Any, numbers: Summary) -> str:
+    """The summary of `Results` as self-contained HTML.
+
+    Parameters
+    ----------
+    results : Results
+    numbers : Summary
+        Those of the results.
+
+    Returns
+    -------
+    str
+        Inline styles only, every text escaped; about 300 pixels high, for light and dark pages.
+    """
+    predictions, attempts = results.predictions, results.attempts
+    columns = [_labels(results), _errors(predictions, attempts)]
+    filled = markup.bar([(numbers.answered, ANSWERED), (numbers.failed, FAILED)], numbers.trials)
+    rows = [
+        _head(results, predictions),
+        f"<div style='margin:5px 0'>{filled}</div>",
+        f"<div style='{markup.KEYS}'>"
+        f"{markup.key(ANSWERED, f'{numbers.answered:,} answered')}{markup.key(FAILED, f'{numbers.failed:,} failed')}"
+        f"{markup.key(PALE, f'{numbers.not_run:,} not run')}</div>",
+        markup.tiles(_tiles(numbers)),
+        f"<div style='display:flex;flex-wrap:wrap;gap:12px 28px;margin-top:10px'>{''.join(columns)}</div>",
+    ]
+    if numbers.stopped:
+        rows.append(f"<div style='{markup.NOTE}'>{markup.short(numbers.stopped, 400)}</div>")
+    if numbers.renamed:
+        names = ", ".join(
+            f"{markup.short(name, 40)} is {markup.short(new, 40)}" for name, new in numbers.renamed.items()
+        )
+        rows.append(f"<div style='margin-top:6px;{markup.MUTED}'>in predictions your column {names}</div>")
+    rows.append(f"<div style='margin-top:8px;{markup.MUTED}'>{_next_step(numbers.go_on)}</div>")
+    return markup.page("results", rows)
+
+
+def _head(results: Any, predictions: pd.DataFrame) -> str:
+    sizes = [(len(results.units), "unit"), (predictions["run"].nunique(), "run")]
+    sizes += [(predictions[name].nunique(), name) for name in arm_columns(predictions.columns)]
+    product = " × ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in sizes)
+    size = f"<b>{len(predictions):,}</b> trials: {product}"
+    endpoint = str(results.description.get("endpoint", ""))
+    if "(simulated" in endpoint:
+        border = "border:1px solid rgba(128,128,128,0.5);border-radius:9px;padding:0 8px"
+        where = f"<span style='{border};font-size:12px'>simulated, no real model</span>"
+    else:
+        where = f"<span style='{markup.MUTED}'>{markup.short(endpoint, 60)}</span>"
+    between = "display:flex;justify-content:space-between;flex-wrap:wrap"
+    return f"<div style='{between}'><div style='{markup.DIGITS}'>{size}</div><div>{where}</div></div>"
+
+
+def _tiles(numbers: Summary) -> list[str]:
+    tiles = []
+    if numbers.several:
+        share = words.share(numbers.agreeing, numbers.several)
+        tiles.append(markup.tile("runs agree", share, f"{numbers.agreeing:,} of {numbers.several:,} units"))
+    wasted = sum(numbers.unsuccessful.values())
+    tiles.append(markup.tile("attempts", f"{numbers.attempts:,}", f"{wasted:,} unsuccessful" if wasted else ""))
+    parts = {"out": numbers.completion_tokens, "reasoning": numbers.reasoning_tokens, "cached": numbers.cached_tokens}
+    details = [f"{total.known:,} {name}" for name, total in parts.items() if total.known]
+    silent = numbers.total_tokens.unknown
+    details += [f"{silent:,} not reported"] if silent else []
+    tiles.append(markup.tile("tokens in", words.tokens(numbers.prompt_tokens), ", ".join(details)))
+    unpriced = numbers.cost_usd.unknown and not silent
+    note = f"no price for {markup.short(', '.join(numbers.unpriced), 60)}" if unpriced else ""
+    tiles.append(markup.tile("cost", words.cost(numbers.cost_usd), note))
+    if numbers.attempts:
+        waited = f"average wait {numbers.mean_wait_s:,.1f} s"
+        tiles.append(markup.tile("throttled", f"{numbers.throttled:.0%}", waited))
+        refused = f"{numbers.refused:,} refused (429)"
+        tiles.append(markup.tile("duration", f"{numbers.duration_s:,.1f} s", refused))
+    return tiles
+
+
+def _labels(results: Any) -> str:
+    """Answers by label, a column of bars per model."""
+    name, predictions = labelled(results)
+    answered = predictions[predictions["status"] == "ok"]
+    if not name or not len(answered):
+        return ""
+    table = pd.crosstab(answered["prediction"].astype(object), answered["model"].astype(object))
+    if results.categories is not None:
+        table = table.reindex(list(results.categories), fill_value=0)
+    models = list(dict.fromkeys(answered["model"]))
+    hidden = len(table) - MOST_LABELS
+    if hidden > 0:
+        table = table.loc[table.sum(axis=1).nlargest(MOST_LABELS).index]
+    most = max(int(table.to_numpy().max(initial=0)), 1)
+    head = "".join(
+        f"<th style='{CELL};font-weight:600'>{markup.short(model, 32)}</th>" for model in models[:MOST_MODELS]
+    )
+    body = "".join(
+        f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(label, 28)}</td>"
+        + "".join(_count(int(row[model]), most) for model in models[:MOST_MODELS])
+        + "</tr>"
+        for label, row in table.iterrows()
+    )
+    more = [f"{hidden:,} more labels"] if hidden > 0 else []
+    more += [f"{len(models) - MOST_MODELS:,} more models"] if len(models) > MOST_MODELS else []
+    note = f"<div style='{markup.MUTED}'>and {', '.join(more)}</div>" if more else ""
+    head = f"<th style='{CELL};font-weight:600'>{markup.short(name, 28)}</th>{head}"
+    return f"<div>{markup.table(head, body)}{note}</div>"
+
+
+def _count(count: int, most: int) -> str:
+    width = round(96 * count / most)
+    drawn = (
+        f"display:inline-block;width:{width}px;height:9px;border-radius:2px;margin-right:5px;background-color:{LABEL}"
+    )
+    return f"<td style='{CELL};white-space:nowrap;{markup.DIGITS}'><span style='{drawn}'></span>{count:,}</td>"
+
+
+def _errors(predictions: pd.DataFrame, attempts: pd.DataFrame) -> str:
+    """What went wrong: how often, an example, and what to do."""
+    tried, lost = attempts[attempts["status"] != "ok"], predictions[predictions["status"] == "failed"]
+    counts = pd.DataFrame({"attempts": tried["error_type"].value_counts(), "trials": lost["error_type"].value_counts()})
+    if counts.empty:
+        return ""
+    counts = counts.fillna(0).astype(int).sort_values(["trials", "attempts"], ascending=False)
+    both = pd.concat([tried[["error_type", "error"]], lost[["error_type", "error"]]])
+    example = both.drop_duplicates("error_type").set_index("error_type")["error"]
+    head = "".join(
+        f"<th style='{CELL};font-weight:600'>{word}</th>" for word in ("error", "attempts", "lost", "what to do")
+    )
+    body = "".join(
+        f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(kind, 40)}</td>"
+        f"<td style='{CELL};{markup.DIGITS}'>{row['attempts']:,}</td>"
+        f"<td style='{CELL};{markup.DIGITS}'>{row['trials']:,}</td>"
+        f"<td style='{CELL};width:100%;max-width:0'>{escape(HINTS.get(str(kind), 'see the message'))}"
+        f"<div style='{markup.ONE_LINE};{markup.MUTED}' title='{markup.short(example.get(kind), 400)}'>"
+        f"{markup.short(example.get(kind))}</div></td></tr>"
+        for kind, row in counts.head(MOST_ERRORS).iterrows()
+    )
+    hidden = len(counts) - MOST_ERRORS
+    note = (
+        f"<div style='{markup.MUTED}'>and {hidden:,} more kinds: attempts.error_type.value_counts()</div>"
+        if hidden > 0
+        else ""
+    )
+    return f"<div style='flex:1 1 380px'>{markup.table(head, body)}{note}</div>"
+
+
+def _next_step(go_on: str) -> str:
+    code = "font-family:var(--jp-code-font-family,monospace);background:none;color:inherit;padding:0"
+    if not go_on:
+        return f"<code style='{code}'>predictions, attempts = results</code>"
+    return f"to go on: <code style='{code}'>{escape(go_on)}</code>"
