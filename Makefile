@@ -7,7 +7,7 @@ demo: .venv/core ## the main job: 250 units x 3 runs against the simulated provi
 	$(BIN)/python -m llmlab
 
 test: .venv/dev ## everything but the browser
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not browser"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not browser"
 
 browser: .venv/dev ## JupyterLab in a real browser (Debian: apt-get install chromium fonts-dejavu-core)
 	$(BIN)/python -m pytest -q -m browser

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -323,14 +322,12 @@ def played():
             runs = [many(fault, units) for fault, units in zip(memory, (120, 100, 60, 20), strict=True)]
             return await asyncio.gather(*runs, *(one(fault) for fault in FATES))
 
-        began = time.monotonic()
         done = asyncio.run(everything())
         yield SimpleNamespace(
             many=dict(done[: len(memory)]),
             one=dict(done[len(memory) :]),
             counts=provider.counts(),
             other=other.counts(),
-            took_s=time.monotonic() - began,
         )
 
 
@@ -395,10 +392,6 @@ def test_hints_are_waited_for_and_a_busy_loop_is_never_made(played):
                           "s503-after": 1, "s402-in-flight": 1, "r429-negative": 0.9, "r429-nan": 0.9}.items():  # fmt: skip
         started = played.one[fault].attempts["started_at"]
         assert (started.diff().dropna().dt.total_seconds() >= hint_s - 0.05).all(), fault
-
-
-def test_it_took_no_longer_than_the_longest_hints(played):
-    assert played.took_s < 20
 
 
 async def test_a_big_answer_is_whole(provider):

@@ -1,24 +1,14 @@
 """The limiter against a strict provider over real HTTP: nothing refused at the right limit and none lost."""
 
 import asyncio
-import time
 
 import pytest
 
 import llmlab as ll
+from tests.helpers import most_in_window
 
 TEXTS = [f"the parcel {n} has not arrived" for n in range(750)]
 SETTINGS = {"model": "m", "categories": ["delivery", "bug"], "progress": False}
-
-
-def most_in_any(times, period_s):
-    """Most arrivals in any half-open window of `period_s`."""
-    times, most, first = sorted(times), 0, 0
-    for last, at in enumerate(times):
-        while times[first] <= at - period_s:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +17,7 @@ def rightly_and_wrongly_limited():
 
     async def ask(limit):
         with ll.simulate.client(latency_s=0.1, arrival_jitter_s=0.05, limit=250, period_s=5.0) as provider:
-            limiter = ll.RateLimiter(limit, period_s=5.0, margin_s=0.1)
+            limiter = ll.RateLimiter(limit, period_s=5.0)
             results = await ll.run_experiment(TEXTS, "{text}", client=provider, limiter=limiter, **SETTINGS)
             return results, provider.counts(), provider.arrivals()
 
@@ -41,11 +31,10 @@ def test_a_strict_provider_refuses_nothing_and_the_pace_is_the_limit(rightly_and
     results, counts, arrivals = rightly_and_wrongly_limited[0]
     assert results.predictions["status"].eq("ok").all()
     assert counts.refused == 0
-    assert most_in_any([arrival.at_s for arrival in arrivals], 5.0) <= 250
+    assert most_in_window([arrival.at_s for arrival in arrivals], 5.0) <= 250
     sent = results.attempts["started_at"]
-    bound = 749 * 5.0 / 250
-    # 1.04 on a quiet machine; a busy one may be late, never early.
-    assert bound * 0.99 <= (sent.max() - sent.min()).total_seconds() <= bound * 1.25
+    # A busy machine may be late, never early; how late is told by tests/limits in virtual time.
+    assert (sent.max() - sent.min()).total_seconds() >= 749 * 5.0 / 250 * 0.99
 
 
 def test_a_limit_twice_too_high_loses_no_unit_and_few_requests(rightly_and_wrongly_limited):
@@ -60,20 +49,17 @@ async def test_two_experiments_on_one_key_share_its_limit_and_two_keys_do_not():
         ll.simulate.client(latency_s=0.02, limit=100, period_s=1.0) as one,
         ll.simulate.client(latency_s=0.02, limit=100, period_s=1.0) as other,
     ):
-        shared = ll.RateLimiter(100, period_s=1.0, margin_s=0.1)
-        alone = ll.RateLimiter(100, period_s=1.0, margin_s=0.1)
-        began = time.monotonic()
-        took = {}
-
-        async def ask(name, provider, limiter):
-            results = await ll.run_experiment(TEXTS[:100], "{text}", client=provider, limiter=limiter, **SETTINGS)
-            took[name] = time.monotonic() - began
-            return results
-
-        every = await asyncio.gather(ask("a", one, shared), ask("b", one, shared), ask("c", other, alone))
+        shared = ll.RateLimiter(100, period_s=1.0)
+        alone = ll.RateLimiter(100, period_s=1.0)
+        every = await asyncio.gather(
+            *(
+                ll.run_experiment(TEXTS[:100], "{text}", client=provider, limiter=limiter, **SETTINGS)
+                for provider, limiter in ((one, shared), (one, shared), (other, alone))
+            )
+        )
     assert one.counts().refused == other.counts().refused == 0
     assert all(results.predictions["status"].eq("ok").all() for results in every)
-    assert max(took["a"], took["b"]) > took["c"]
+    assert [shared.get_metrics()["total_requests"], alone.get_metrics()["total_requests"]] == [200, 100]
 
 
 async def test_the_registry_gives_all_experiments_of_a_key_one_limiter():
