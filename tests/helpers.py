@@ -1,4 +1,4 @@
-"""What several tests share: virtual time, still clocks, threads with a loop, HTTP requests, made-up results."""
+"""What several tests share: virtual time, still clocks, threads, HTTP requests, made-up results, experiments."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import aiohttp
 import looptime
 import pandas as pd
 
+import llmlab as ll
 from llmlab.errors import AttemptError
 from llmlab.limits import RateLimiter
 from llmlab.records import TokenUsageAttempt, Trial, Usage
@@ -237,3 +238,28 @@ def results_of(
     ids = list(dict.fromkeys(keys["unit_id"]))
     units = pd.DataFrame(index=pd.Index(ids, name="unit_id")) if units is None else units
     return Results(keys=keys, units=units, store=store, stopped=stopped, description=description, again=again)
+
+
+MODEL = "openai/gpt-4o-mini"
+
+
+def settings(provider, **more):
+    """The settings of an experiment with a simulated provider: no limit, no progress."""
+    return {"model": MODEL, "requests_per_minute": None, "progress": False, "client": provider} | more
+
+
+async def ask(provider, units, prompt="{text}", **more):
+    """An experiment with a simulated provider."""
+    return await ll.run_experiment(units, prompt, **settings(provider, **more))
+
+
+def texts(count):
+    return [f"text number {n}" for n in range(count)]
+
+
+async def until(condition, timeout_s=20):
+    """Wait for something that happens in another thread or on the network."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        await asyncio.sleep(0.005)

@@ -17,7 +17,7 @@ import llmlab as ll
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ["matplotlib", "ipywidgets", "genai_prices", "json_repair", "nest_asyncio", "aiohttp.web", "aiohttp", "openai",
-         "IPython", "tqdm", "tenacity", "pydantic"]  # fmt: skip
+         "IPython", "tqdm", "pydantic"]  # fmt: skip
 PAGES = [ll.run_experiment, ll.RetryPolicy, ll.RateLimiter, ll.simulate.client, ll.load_results]
 SECTIONS = {"Parameters", "Attributes", "Returns", "Raises", "Examples", "Notes", "References", "See Also", "Yields"}
 

@@ -116,12 +116,16 @@ def _checked_url(url: str) -> str:
     """The base URL in its plain form, if it can be called; the error shows no password and no query."""
     url = url.strip().rstrip("/").removesuffix("/chat/completions").rstrip("/")
     shown = re.sub(r"//.*@|\?.*", "//…", url)
+    why = ""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
+        parts = port = None
         why = f": {error}" if shown == url else ""
-        raise InputError(f"base_url {shown!r} cannot be read{why}.") from None
+    if parts is None:
+        # Raised out here, so that the first error, which may quote a password, does not travel along with it.
+        raise InputError(f"base_url {shown!r} cannot be read{why}.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         hint = f" Did you mean https://{shown.split('://')[-1]}?" if url else ""
         raise InputError(f"base_url must begin with https:// (or http://) and name a host, not {shown!r}.{hint}")

@@ -1,8 +1,23 @@
 """How an experiment is carried out: slots, attempts, retries, prices, the budget."""
 
-from llmlab.engine.estimate import Estimate, forecast
-from llmlab.engine.pricing import PriceList
+from llmlab.engine.estimate import Estimate, forecast, pilot_positions
+from llmlab.engine.interrupts import stopped_by_interrupt
+from llmlab.engine.resume import begin
 from llmlab.engine.retry import RetryPolicy
-from llmlab.engine.run import Run, Setup
+from llmlab.engine.run import Run
+from llmlab.engine.setup import Setup
+from llmlab.engine.waiting import Pending, run_blocking, takes_what
 
-__all__ = ["Estimate", "PriceList", "RetryPolicy", "Run", "Setup", "forecast"]
+__all__ = [
+    "Estimate",
+    "Pending",
+    "RetryPolicy",
+    "Run",
+    "Setup",
+    "begin",
+    "forecast",
+    "pilot_positions",
+    "run_blocking",
+    "stopped_by_interrupt",
+    "takes_what",
+]

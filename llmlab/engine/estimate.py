@@ -1,4 +1,7 @@
-"""What an experiment will take: calls, tokens, dollars, minutes; from a count of characters, better from a pilot."""
+"""What will be used: the tokens of a call before it is sent, and what a whole experiment will take.
+
+An experiment's calls, tokens, dollars and minutes are reckoned from a count of characters, or better from a pilot.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,50 @@ import numpy as np
 import pandas as pd
 
 from llmlab.client import prompt_tokens
-from llmlab.engine.pricing import PriceList, completion_limit
-from llmlab.errors import EmptyInputError
-from llmlab.prompts import Messages
-from llmlab.units import Plan
+from llmlab.engine.setup import Setup
+from llmlab.errors import EmptyInputError, InputError
+from llmlab.records import Usage
 
 SAMPLE = 200
 SPREAD = 1.3
 LABEL_TOKENS, TEXT_TOKENS, THINKING_TOKENS = (5, 60), (20, 1000), 4096
+UNKNOWN_COMPLETION = 4096
+HEADROOM = 1.3
+
+
+class TokenEstimate:
+    """The tokens that a call will use, reckoned before it is sent from what calls to the same model used."""
+
+    def __init__(self) -> None:
+        # Per model: calls, tokens of all of them, most completion tokens of one.
+        self._seen: dict[str, tuple[int, int, int]] = {}
+
+    def learn(self, model: str, usage: Usage) -> None:
+        """Take in what a call really used."""
+        if usage.total_tokens is not None:
+            calls, total, most = self._seen.get(model, (0, 0, 0))
+            self._seen[model] = (calls + 1, total + usage.total_tokens, max(most, usage.completion_tokens or 0))
+
+    def reserve(self, model: str, body: Mapping[str, Any], most: float) -> float:
+        """Tokens to book for a call: at most `most`, a whole period's limit, unless the prompt alone is longer."""
+        calls, total, _ = self._seen.get(model, (0, 0, 0))
+        prompt = prompt_tokens(body)
+        if prompt > most:
+            return prompt
+        return min(most, HEADROOM * total / calls if calls else prompt + (completion_limit(body) or 0))
+
+    def worst(self, model: str, body: Mapping[str, Any]) -> tuple[int, int]:
+        """Tokens in and out that a call may use at most, as far as one can tell."""
+        _, _, most = self._seen.get(model, (0, 0, 0))
+        limit = completion_limit(body)
+        # The limit holds for each of the n answers; what was seen is the sum of all n.
+        completion = max(2 * most, UNKNOWN_COMPLETION) if limit is None else limit * (body.get("n") or 1)
+        return math.ceil(prompt_tokens(body) * HEADROOM), completion
+
+
+def completion_limit(body: Mapping[str, Any]) -> int | None:
+    """The request's own limit on the answer, if it has one."""
+    return body.get("max_completion_tokens") or body.get("max_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +98,8 @@ class Estimate:
 
     def _repr_html_(self) -> str:
         rows = (f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._lines())
-        return f"<table>{''.join(rows)}</table>"
+        # Without the classes JupyterLab sets two dollar signs as mathematics.
+        return f"<table class='mathjax_ignore tex2jax_ignore'>{''.join(rows)}</table>"
 
     def _lines(self) -> list[tuple[str, str]]:
         if self.usd is None:
@@ -78,72 +118,78 @@ class Estimate:
         ]
 
 
-def forecast(
-    plan: Plan,
-    messages: Mapping[str | None, Messages],
-    prices: PriceList,
-    body: Mapping[str, Any],
-    *,
-    short: bool,
-    requests_per_s: float | None,
-    tokens_per_s: float | None,
-    max_concurrent: int,
-    pilot: Any = None,
-) -> Estimate:
-    """Count what `plan` will take.
+def pilot_positions(setup: Setup, pilot: int) -> list[int]:
+    """The trials of a pilot: run 1 of so many units, spread over all of them, of every model and prompt.
+
+    Raises
+    ------
+    InputError
+        `pilot` is no number of units.
+    """
+    if isinstance(pilot, bool) or not isinstance(pilot, int) or pilot < 0:
+        raise InputError(f"pilot must be a whole number of units, 0 or more, not {pilot!r}.")
+    units = len(setup.plan.units)
+    if not pilot or not units:
+        return []
+    keys = setup.plan.keys()
+    picked = set(range(0, units, max(1, units // pilot))[:pilot])
+    first = keys["unit"].isin(picked) & (keys["run"] == keys.groupby("unit")["run"].transform("min"))
+    return [int(at) for at in keys.index[first]]
+
+
+def forecast(setup: Setup, pilot: Any = None) -> Estimate:
+    """Count what an experiment will take.
 
     Parameters
     ----------
-    short : bool
-        Whether answers are labels rather than text.
-    requests_per_s, tokens_per_s : float or None
-        The limits.
+    setup : Setup
     pilot : llmlab.Results, optional
         Answers to some of the trials; then the numbers come from them.
     """
-    keys = plan.keys()
+    keys = setup.plan.keys()
     rows = []
     for model, trials in keys.groupby("model", sort=False).size().items():
         if pilot is not None:
             calls, prompt, completion = _from_pilot(pilot, str(model), int(trials))
         else:
-            calls, prompt, completion = int(trials), *_from_characters(plan, messages, body, int(trials), short)
-        usd = [prices.estimate_usd(str(model), round(p), round(c)) for p, c in zip(prompt, completion, strict=True)]
+            calls, prompt, completion = int(trials), *_from_characters(setup, int(trials))
+        dollars = setup.price_list.estimate_usd
+        usd = [dollars(str(model), round(p), round(c)) for p, c in zip(prompt, completion, strict=True)]
         rows.append([str(model), calls, *map(round, prompt), *map(round, completion), *usd])
     names = ["prompt_tokens_low", "prompt_tokens_high", "completion_tokens_low", "completion_tokens_high"]
     table = pd.DataFrame(rows, columns=["model", "calls", *names, "usd_low", "usd_high"])
     table = table.astype({"usd_low": "Float64", "usd_high": "Float64"})
-    total = table[["calls", *names]].sum().astype(int)
+    calls, *tokens = table[["calls", *names]].sum().astype(int).tolist()
     unpriced = tuple(table.loc[table["usd_low"].isna(), "model"])
     return Estimate(
-        calls=int(total["calls"]),
-        prompt_tokens=(int(total.iloc[1]), int(total.iloc[2])),
-        completion_tokens=(int(total.iloc[3]), int(total.iloc[4])),
+        calls=calls,
+        prompt_tokens=(tokens[0], tokens[1]),
+        completion_tokens=(tokens[2], tokens[3]),
         usd=None if unpriced else (float(table["usd_low"].sum()), float(table["usd_high"].sum())),
-        minutes=_minutes(int(total["calls"]), total, requests_per_s, tokens_per_s, max_concurrent, pilot),
+        minutes=_minutes(setup, calls, sum(tokens) / 2, pilot),
         unpriced=unpriced,
         pilot=pilot,
         by_model=table,
     )
 
 
-def _from_characters(
-    plan: Plan, messages: Mapping[str | None, Messages], body: Mapping[str, Any], trials: int, short: bool
-) -> tuple[tuple[float, float], tuple[float, float]]:
+def _from_characters(setup: Setup, trials: int) -> tuple[tuple[float, float], tuple[float, float]]:
     """(low, high) tokens in and out of one model's trials, from a sample of rendered prompts."""
-    units = np.unique(np.linspace(0, max(0, len(plan.units) - 1), SAMPLE).astype(int)) if len(plan.units) else []
+    units = len(setup.plan.units)
+    sample = np.unique(np.linspace(0, units - 1, SAMPLE).astype(int)) if units else []
     seen = []
-    for one in messages.values():
-        for unit in units:
+    for messages in setup.messages.values():
+        for unit in sample:
             try:
-                seen.append(prompt_tokens({"messages": one.render(int(unit))}))
+                seen.append(prompt_tokens({"messages": messages.render(int(unit))}))
             except EmptyInputError:
                 seen.append(0.0)
     mean = float(np.mean(seen)) if seen else 0.0
+    short = setup.parser.categories is not None
     low, high = LABEL_TOKENS if short else TEXT_TOKENS
-    if body.get("reasoning_effort"):
+    if setup.body.get("reasoning_effort"):
         high = THINKING_TOKENS
-    limit = completion_limit(body)
+    limit = completion_limit(setup.body)
     if limit:
         low, high = min(low, limit), min(high, limit) if short else limit
     return (trials * mean / SPREAD, trials * mean * SPREAD), (trials * low, trials * high)
@@ -162,16 +208,15 @@ def _from_pilot(pilot: Any, model: str, trials: int) -> tuple[int, tuple[float, 
     return math.ceil(trials * per_trial), found[0], found[1]
 
 
-def _minutes(
-    calls: int, total: pd.Series, requests_per_s: float | None, tokens_per_s: float | None, concurrent: int, pilot: Any
-) -> float | None:
-    seconds = []
-    if requests_per_s:
-        seconds.append(max(0, calls - 1) / requests_per_s)
-    if tokens_per_s:
-        seconds.append(float(total.iloc[1:].mean() * 2) / tokens_per_s)
+def _minutes(setup: Setup, calls: int, tokens: float, pilot: Any) -> float | None:
+    limiter, seconds = setup.rate_limiter, []
+    if limiter.limit:
+        seconds.append(max(0, calls - 1) * limiter.period_s / limiter.limit)
+    if limiter.tokens:
+        seconds.append(tokens * limiter.period_s / limiter.tokens)
     if pilot is not None and len(pilot.attempts):
-        seconds.append(calls * float(pilot.attempts["latency_s"].mean()) / min(concurrent, max(1, calls)))
+        at_once = min(setup.max_concurrent, max(1, calls))
+        seconds.append(calls * float(pilot.attempts["latency_s"].mean()) / at_once)
     return max(seconds) / 60 if seconds else None
 
 

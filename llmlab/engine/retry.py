@@ -1,11 +1,14 @@
-"""(error, attempt) → seconds to wait, or never; and which errors stop the whole run. Decides; the story sleeps."""
+"""What follows a failed attempt: another one after a wait, the end of its trial, or the end of the run.
+
+This module decides and returns its decision; the engine waits and stops.
+"""
 
 from __future__ import annotations
 
 import math
-import sys
+import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from llmlab.errors import (
@@ -20,13 +23,25 @@ from llmlab.errors import (
     TrialError,
 )
 
-SAME_ERRORS_STOP = 5
 MOST_REFUSALS = 50
 
 
-def linear(attempt: int) -> float:
-    """The default wait: 0, 20, 40 … seconds after attempt 1, 2, 3 …"""
+def default_wait_s(attempt: int) -> float:
+    """Seconds to wait after attempt 1, 2, 3 …: 0, 20, 40 …"""
     return 20.0 * (attempt - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exponential:
+    """A random wait below a bound that doubles with each attempt; a class, so that policies can be pickled."""
+
+    base_s: float
+    longest_s: float
+
+    def __call__(self, attempt: int) -> float:
+        # From the 1,000th doubling on the power is no float any more.
+        bound = self.base_s * 2.0 ** min(attempt - 1, 900)
+        return random.uniform(0.0, min(self.longest_s, bound))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +51,9 @@ class Decision:
     Attributes
     ----------
     retry_in_s : float or None
-        Seconds until it is asked again; `None` ends the trial.
+        Seconds until the trial is asked again; `None` ends it.
     stop : AttemptError or None
-        Set if the whole run stops, to the error that says why.
+        The error for which the whole run stops, if it does.
     """
 
     retry_in_s: float | None = None
@@ -52,23 +67,33 @@ class RetryPolicy:
     Parameters
     ----------
     max_retries : int
-        Most attempts per trial, the first included.
+        Most attempts per trial, the first one included.
     wait : callable
-        Attempt number (from 1) → seconds before the next one. A tenacity `wait_*` strategy works too.
+        Number of the failed attempt (from 1) → seconds until the next one. The default waits 0, 20, 40 … s.
     parse_retries : int, optional
-        How often an unreadable answer is asked again, at once; as often as `max_retries` allows if left out.
+        How often a trial with an unreadable answer is asked again, at once; as often as `max_retries` allows if left
+        out.
     billed_retries : int
-        How often a call is repeated that may have been billed without an answer (silence, a cut connection).
+        How often a call is repeated that may have been billed without an answer (a timeout, a cut connection).
     max_wait_s : float
         If the provider asks for a longer wait than this, the run stops instead.
 
     Examples
     --------
-    >>> RetryPolicy.exponential(base_s=0.5, longest_s=30.0, max_retries=5)  # doctest: +SKIP
+    Ten attempts per trial, one second apart:
+
+    >>> RetryPolicy(max_retries=10, wait=lambda attempt: 1.0).wait_s(3)
+    1.0
+
+    A random wait of at most 0.5, 1, 2 … 30 s:
+
+    >>> policy = RetryPolicy.exponential(base_s=0.5, longest_s=30.0, max_retries=5)
+    >>> 0 <= policy.wait_s(2) <= 1.0
+    True
     """
 
     max_retries: int = 3
-    wait: Callable[[Any], float] = field(default=linear)
+    wait: Callable[[int], float] = default_wait_s
     parse_retries: int | None = None
     billed_retries: int = 1
     max_wait_s: float = 600.0
@@ -87,10 +112,19 @@ class RetryPolicy:
 
     @classmethod
     def exponential(cls, *, base_s: float = 0.5, longest_s: float = 60.0, **settings: Any) -> RetryPolicy:
-        """Exponential back-off with full jitter: a random wait up to `base_s`, 2 × `base_s`, 4 × … `longest_s`."""
-        from tenacity import wait_random_exponential
+        """A policy whose wait is random, below a bound of `base_s`, 2 × `base_s`, 4 × … up to `longest_s` seconds.
 
-        return cls(wait=wait_random_exponential(multiplier=base_s, max=longest_s), **settings)
+        Parameters
+        ----------
+        base_s, longest_s : float
+            Bound of the first wait, and of all waits, in seconds.
+        **settings
+            The other parameters of `RetryPolicy`.
+        """
+        for name, value in (("base_s", base_s), ("longest_s", longest_s)):
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise InputError(f"{name} must be 0 or more seconds, not {value!r}.")
+        return cls(wait=_Exponential(base_s, longest_s), **settings)
 
     def decide(
         self, error: AttemptError, attempt: int, *, unpaid: int = 0, billed: int = 0, unread: int = 0
@@ -134,13 +168,7 @@ class RetryPolicy:
 
     def wait_s(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt`."""
-        tenacity = sys.modules.get("tenacity")
-        if tenacity is not None and isinstance(self.wait, tenacity.wait.wait_base):
-            state = tenacity.RetryCallState(retry_object=None, fn=None, args=(), kwargs={})
-            state.attempt_number = attempt
-            seconds = float(self.wait(state))
-        else:
-            seconds = float(self.wait(attempt))
+        seconds = float(self.wait(attempt))
         if not 0 <= seconds < math.inf:
             raise InputError(f"wait must give 0 or more seconds, not {seconds!r} for attempt {attempt}.")
         return seconds

@@ -1,9 +1,11 @@
-"""Estimates before a run: from characters, and from a pilot whose answers count."""
+"""Estimates: the tokens of a call, and what an experiment takes, from characters or from a pilot whose answers count."""
 
 import pandas as pd
 import pytest
 
 import llmlab as ll
+from llmlab.engine.estimate import HEADROOM, UNKNOWN_COMPLETION, TokenEstimate
+from llmlab.records import UNKNOWN_USAGE, Usage
 
 TICKETS = pd.read_csv("data/tickets.csv").head(100)
 SETTINGS = {"categories": sorted(TICKETS["gold"].unique()), "progress": False, "runs": 3}
@@ -65,3 +67,45 @@ async def test_no_units_take_nothing_and_a_wrong_pilot_is_refused(provider):
     assert (found.calls, found.prompt_tokens, found.usd) == (0, (0, 0), (0.0, 0.0))
     with pytest.raises(ll.InputError, match="pilot"):
         await ll.estimate(TICKETS, PROMPT, pilot=-1, **settings)
+
+
+# one call
+
+MINI = "openai/gpt-4o-mini"
+BODY = {"messages": [{"role": "user", "content": "word " * 400}]}
+
+
+def test_the_worst_case_is_the_requests_own_limit_for_each_answer():
+    estimate = TokenEstimate()
+    assert estimate.worst(MINI, BODY | {"max_tokens": 50})[1] == 50
+    assert estimate.worst(MINI, BODY | {"max_completion_tokens": 60, "max_tokens": 50})[1] == 60
+    assert estimate.worst(MINI, BODY | {"max_tokens": 50, "n": 3})[1] == 150
+    assert estimate.worst(MINI, BODY)[1] == UNKNOWN_COMPLETION
+    assert estimate.worst(MINI, BODY)[0] >= 400
+
+
+def test_without_a_limit_the_worst_case_is_twice_the_most_seen():
+    estimate = TokenEstimate()
+    estimate.learn(MINI, Usage(100, 10, total_tokens=110))
+    assert estimate.worst(MINI, BODY)[1] == UNKNOWN_COMPLETION
+    estimate.learn(MINI, Usage(100, 9000, total_tokens=9100))
+    estimate.learn("other", Usage(100, 90_000, total_tokens=90_100))
+    assert estimate.worst(MINI, BODY)[1] == 18_000
+
+
+def test_what_is_reserved_is_what_calls_to_the_same_model_used():
+    estimate = TokenEstimate()
+    first = estimate.reserve(MINI, BODY, 1e6)
+    assert 400 <= first <= 1000
+    assert estimate.reserve(MINI, BODY | {"max_tokens": 500}, 1e6) == first + 500
+    for total in (200, 400):
+        estimate.learn(MINI, Usage(100, 10, total_tokens=total))
+    estimate.learn(MINI, UNKNOWN_USAGE)
+    assert estimate.reserve(MINI, BODY, 1e6) == pytest.approx(300 * HEADROOM)
+    assert estimate.reserve("other", BODY, 1e6) == first
+
+
+def test_a_reservation_is_at_most_the_whole_limit_unless_the_prompt_alone_is_longer():
+    estimate = TokenEstimate()
+    assert estimate.reserve(MINI, BODY | {"max_tokens": 10_000}, 2000) == 2000
+    assert estimate.reserve(MINI, BODY, 100) > 100

@@ -1,0 +1,260 @@
+"""The arguments of an experiment, checked, and what is made of them before the first request."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, Literal
+
+from llmlab.client import Endpoint, checked_request, resolve
+from llmlab.engine.pricing import PriceList
+from llmlab.engine.retry import RetryPolicy
+from llmlab.errors import InputError
+from llmlab.limits import RateLimiter, RateLimiterRegistry
+from llmlab.parsing import Parser, make_parser
+from llmlab.prompts import Messages, Prompt, Prompts
+from llmlab.results import PREDICTION_COLUMNS, Journal, NoJournal, digest
+from llmlab.units import Plan, read_units
+
+# Parameters of the API that a misspelt name is compared with, besides our own.
+_OF_THE_API = (
+    "audio", "frequency_penalty", "function_call", "functions", "include_reasoning", "logit_bias", "logprobs",
+    "max_completion_tokens", "max_tokens", "metadata", "min_p", "modalities", "models", "n", "parallel_tool_calls",
+    "plugins", "prediction", "presence_penalty", "prompt_cache_key", "provider", "reasoning", "repetition_penalty",
+    "response_format", "route", "safety_identifier", "seed", "service_tier", "stop", "store", "temperature",
+    "tool_choice", "tools", "top_a", "top_k", "top_logprobs", "top_p", "transforms", "usage", "user", "verbosity",
+    "web_search_options", "extra_body", "extra_headers", "extra_query",
+)  # fmt: skip
+_PARTS = ("parser", "plan", "messages", "policy", "body", "endpoint", "price_list", "rate_limiter")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Setup:
+    """An experiment as the user described it; making one checks it, and nothing is sent.
+
+    The fields are the parameters of `llmlab.run_experiment`, where they are explained and have their defaults;
+    `request` holds the further parameters of the API. What is made of them has names of its own: `parser`, `plan`,
+    `messages`, `policy`, `body`, `endpoint`, `price_list`, `rate_limiter`.
+
+    Raises
+    ------
+    InputError
+        Something cannot work as written.
+    """
+
+    units: object = field(repr=False)
+    prompt: Prompts = field(repr=False)
+    model: str | Sequence[str]
+    categories: object
+    response_model: type | None
+    parse: Callable[[str], Any] | None
+    runs: int
+    requests_per_minute: float | Literal["auto"] | EllipsisType | None
+    tokens_per_minute: float | None
+    max_concurrent: int
+    max_retries: int
+    retry: RetryPolicy | None
+    reask_with_error: bool
+    reasoning_effort: str | None
+    timeout: float
+    base_url: str | None
+    # These may hold a key.
+    api_key: str | None = field(repr=False)
+    client: object = field(repr=False)
+    limiter: RateLimiter | None
+    journal: str | Path | None
+    max_cost_usd: float | None
+    grace_s: float
+    on_stop: Literal["return", "raise"]
+    progress: bool | str
+    request: Mapping[str, Any] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_choices()
+        _check_names(self.request, [name for name in self.__dataclass_fields__ if name != "request"])
+        # Each of them is made once, and says here what is wrong with its part.
+        for part in _PARTS:
+            getattr(self, part)
+        self._check_prices()
+
+    def _check_numbers(self) -> None:
+        most = self.max_concurrent
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise InputError(f"max_concurrent must be a whole number of at least 1, not {most!r}.")
+        for name in ("timeout", "max_cost_usd"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+            if not number and not (name == "max_cost_usd" and value is None):
+                raise InputError(f"{name} must be a positive number, not {value!r}.")
+        if not isinstance(self.grace_s, (int, float)) or not self.grace_s >= 0:
+            raise InputError(f"grace_s must be 0 or more seconds, not {self.grace_s!r}.")
+
+    def _check_choices(self) -> None:
+        if self.progress not in (True, False, "text", "widget"):
+            raise InputError(f'progress must be True, False, "text" or "widget", not {self.progress!r}.')
+        if self.on_stop not in ("return", "raise"):
+            raise InputError(f'on_stop must be "return" or "raise", not {self.on_stop!r}.')
+        for name, kind in (
+            ("model", (str, Sequence)),
+            ("retry", RetryPolicy | None),
+            ("limiter", RateLimiter | None),
+            ("journal", str | os.PathLike | None),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise InputError(f"{name} cannot be {value!r:.80}, a {type(value).__name__}.")
+
+    def _check_prices(self) -> None:
+        # Looked up now, as it reads a file: later it would hold up the event loop.
+        unpriced = [name for name in self.models if self.price_list.estimate_usd(name, 1, 1) is None]
+        if self.max_cost_usd is not None and unpriced:
+            raise InputError(f"max_cost_usd cannot be kept: the price of {', '.join(unpriced)} is unknown.")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are asked."""
+        return (self.model,) if isinstance(self.model, str) else tuple(self.model)
+
+    @cached_property
+    def prompts(self) -> dict[str | None, Prompt]:
+        """The prompts by name; a single one has none."""
+        prompt = self.prompt
+        if not isinstance(prompt, Mapping):
+            return {None: prompt}
+        if {"role", "content"} <= prompt.keys():
+            raise InputError("A single message must stand in a list: [{'role': 'user', 'content': '…'}].")
+        if not prompt or not all(isinstance(name, str) and name.strip() for name in prompt):
+            raise InputError(f"Prompts need names that are text: {{'short': '…', 'long': '…'}}, not {prompt!r:.80}.")
+        return {**prompt}
+
+    @cached_property
+    def parser(self) -> Parser:
+        """Reads the answers."""
+        return make_parser(categories=self.categories, response_model=self.response_model, parse=self.parse)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """All trials."""
+        return read_units(
+            self.units,
+            runs=self.runs,
+            models=self.models,
+            prompts=tuple(self.prompts),
+            result_columns=(*PREDICTION_COLUMNS, *self.parser.columns),
+        )
+
+    @cached_property
+    def messages(self) -> dict[str | None, Messages]:
+        """What is sent about a unit, by the prompt's name."""
+        instruction = self.parser.instruction
+        return {name: Messages(prompt, self.plan.units, instruction) for name, prompt in self.prompts.items()}
+
+    @cached_property
+    def policy(self) -> RetryPolicy:
+        """What follows a failed attempt."""
+        return self.retry or RetryPolicy(max_retries=self.max_retries)
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """What all requests have in common; `extra_headers` in it may hold a key."""
+        return checked_request({**self.request, "reasoning_effort": self.reasoning_effort})
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """Where the requests go, and with which key."""
+        return resolve(self.base_url, self.api_key, self.client)
+
+    @cached_property
+    def price_list(self) -> PriceList:
+        """What calls cost there."""
+        return PriceList(self.endpoint.base_url)
+
+    @cached_property
+    def rate_limiter(self) -> RateLimiter:
+        """The limiter given, else the key's own; limits that were left out stay what they are there."""
+        if self.limiter is not None:
+            return self.limiter
+        return RateLimiterRegistry.get_limiter(
+            self.endpoint.api_key,
+            self.requests_per_minute,
+            base_url=self.endpoint.base_url,
+            tokens_per_minute=... if self.tokens_per_minute is None else self.tokens_per_minute,
+        )
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """The experiment in words, as results and saved files keep it."""
+        limiter, parser = self.rate_limiter, self.parser
+        return {
+            "endpoint": self.endpoint.base_url + (" (simulated, no real model)" if self.endpoint.simulated else ""),
+            "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
+            "categories": None if parser.categories is None else list(parser.categories),
+            "fields": list(parser.columns),
+            "prompts": [name for name in self.prompts if name is not None] or None,
+        }
+
+    def open_journal(self) -> Journal | NoJournal:
+        """The journal of this experiment, open for writing.
+
+        Raises
+        ------
+        JournalError
+            Another experiment's, in use, or not writable.
+        """
+        if self.journal is None:
+            return NoJournal()
+        # Headers and queries may hold keys.
+        request = {name: value for name, value in self.body.items() if name not in ("extra_headers", "extra_query")}
+        identity = {
+            "prompt": _in_words(self.prompt),
+            "answer": _in_words(self.parse if self.parse is not None else self.parser.schema or "text"),
+            "request": json.dumps(request, sort_keys=True, default=str),
+        }
+        if self.endpoint.simulated:
+            identity["model"] = "a simulated one"
+        return Journal.open(
+            self.journal,
+            identity=identity,
+            units=self.plan.units.frame,
+            used=list(dict.fromkeys(name for one in self.messages.values() for name in one.used)),
+            prompts=list(self.prompts),
+            keys=None if self.plan.is_grid else self.plan.keys,
+            models=self.models,
+            runs=self.runs,
+            description=json.loads(json.dumps(self.description, default=str)),
+        )
+
+
+def _check_names(request: Mapping[str, Any], ours: Sequence[str]) -> None:
+    """A misspelt parameter would go to the API, which may ignore it and bill another experiment than was meant."""
+    for name in request:
+        if name in _OF_THE_API:
+            continue
+        close = difflib.get_close_matches(name, [*ours, *_OF_THE_API], n=1, cutoff=0.8)
+        if close:
+            raise InputError(
+                f"{name}: did you mean {close[0]}? If the API has a parameter called {name}, "
+                f"pass extra_body={{{name!r}: …}}."
+            )
+
+
+def _in_words(thing: object) -> str:
+    """A prompt, schema or callable as text that changes when it does."""
+    if isinstance(thing, Mapping) and any(callable(one) or isinstance(one, (list, tuple)) for one in thing.values()):
+        return json.dumps({name: _in_words(one) for name, one in thing.items()}, sort_keys=True)
+    if callable(thing):
+        try:
+            source = inspect.getsource(thing)
+        except (OSError, TypeError):
+            source = repr(getattr(thing, "__code__", thing.__class__))
+        return f"{getattr(thing, '__qualname__', 'callable')} {digest(source)}"
+    return thing if isinstance(thing, str) else json.dumps(thing, sort_keys=True, default=str)
