@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from llmlab import engine
-from llmlab.engine import Estimate, RetryPolicy, Setup, takes_what
+from llmlab.engine import Estimate, PendingResults, RetryPolicy, Setup, takes_what
 from llmlab.errors import ExperimentStopped, InputError
 from llmlab.limits import RateLimiter
 from llmlab.results import Results
@@ -107,22 +107,8 @@ class Experiment:
         return Experiment(self._setup, positions=results.positions_of(rows), before=results).in_foreground()
 
 
-class PendingResults(engine.Pending[Results]):
-    """What `run_experiment` returns: nothing is sent until you ``await`` it."""
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def __repr__(self) -> str:
-        return "<nothing is sent yet: write  results = await run_experiment(...)>"
-
-    def start(self) -> Experiment:
-        """Start it in the running loop."""
-        return Experiment(self.setup)
-
-    async def run(self) -> Results:
-        """Start it, and wait for its results."""
-        return await self.start().in_foreground()
+async def _in_foreground(setup: Setup) -> Results:
+    return await Experiment(setup).in_foreground()
 
 
 def run_experiment(
@@ -229,7 +215,7 @@ def run_experiment(
     Exception
         What your own `prompt` or `parse` raises; the answers so far are in ``llmlab.last_results()``.
     """
-    return PendingResults(Setup(
+    return PendingResults(run=_in_foreground, setup=Setup(
         units=units, prompt=prompt, model=model, categories=categories, response_model=response_model, parse=parse,
         runs=runs, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         max_concurrent=max_concurrent, max_retries=max_retries, retry=retry, reask_with_error=reask_with_error,
@@ -256,7 +242,7 @@ def start_experiment(*arguments: Any, **settings: Any) -> Experiment:
         raise InputError(
             "start_experiment needs a running event loop, as in a notebook; in a script use run_experiment_sync."
         ) from None
-    return run_experiment(*arguments, **settings).start()
+    return Experiment(run_experiment(*arguments, **settings).setup)
 
 
 @takes_what(run_experiment)

@@ -6,11 +6,11 @@ from llmlab.engine.resume import begin
 from llmlab.engine.retry import RetryPolicy
 from llmlab.engine.run import Run
 from llmlab.engine.setup import Setup
-from llmlab.engine.waiting import Pending, run_blocking, takes_what
+from llmlab.engine.waiting import PendingResults, run_blocking, takes_what
 
 __all__ = [
     "Estimate",
-    "Pending",
+    "PendingResults",
     "RetryPolicy",
     "Run",
     "Setup",

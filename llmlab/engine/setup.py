@@ -65,8 +65,8 @@ class Setup:
     reask_with_error: bool
     reasoning_effort: str | None
     timeout: float
-    base_url: str | None
-    # These may hold a key.
+    # The next three may hold a key.
+    base_url: str | None = field(repr=False)
     api_key: str | None = field(repr=False)
     client: object = field(repr=False)
     limiter: RateLimiter | None

@@ -7,30 +7,43 @@ import contextvars
 import inspect
 import sys
 import threading
-from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Generator
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from llmlab.engine.interrupts import interrupts_stop
+from llmlab.engine.setup import Setup
+from llmlab.results import Results
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Pending(Coroutine[Any, Any, T], Generic[T]):
-    """A coroutine that does nothing until it is awaited, not even complain; its `repr` can say what to write."""
+class PendingResults(Coroutine[Any, Any, Results]):
+    """An experiment that begins when it is awaited, and the `Results` that this gives.
 
-    @abstractmethod
-    async def run(self) -> T:
-        """What is awaited."""
+    It is a coroutine for event loops; forgotten, it does not complain, but its `repr` says what to write.
+
+    Parameters
+    ----------
+    setup : Setup
+    run : callable
+        Asks its trials and gives their results.
+    """
+
+    def __init__(self, setup: Setup, run: Callable[[Setup], Coroutine[Any, Any, Results]]) -> None:
+        self.setup = setup
+        self._run = run
+
+    def __repr__(self) -> str:
+        return "<nothing is sent yet: write  results = await run_experiment(...)>"
 
     @cached_property
-    def _coroutine(self) -> Coroutine[Any, Any, T]:
-        return self.run()
+    def _coroutine(self) -> Coroutine[Any, Any, Results]:
+        return self._run(self.setup)
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, Results]:
         return self._coroutine.__await__()
 
     def send(self, value: Any) -> Any:
