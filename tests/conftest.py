@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import llmlab as ll
+from tests.provider.recorder import Recorder
 from tests.provider.server import FaultProvider
 
 TICKETS = Path(__file__).parent.parent / "data" / "tickets.csv"
@@ -53,6 +54,13 @@ def provider():
 def simulated():
     """Start the simulated provider that llmlab ships; it answers at once."""
     yield from _started(ll.simulate.client)
+
+
+@pytest.fixture
+def recorder():
+    """A server that keeps what it is sent and gives scripted answers."""
+    with Recorder() as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

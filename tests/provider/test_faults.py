@@ -1,13 +1,7 @@
-"""Every fault of the catalogue, played over HTTP: what becomes of the trial, and that no token and no request is lost."""
+"""Every fault of the catalogue, played over HTTP: what becomes of the trial, and no token and no request is lost."""
 
 import asyncio
-import json
-import os
 import re
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -17,11 +11,10 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
-from llmlab.errors import InputError
+from tests.provider.asking import KEY, ask, policy, statuses, texts
 from tests.provider.catalogue import FAULTS
 from tests.provider.server import FaultProvider
 
-KEY = "sk-5ecre7-5ecre7-5ecre7"
 TIMEOUT_S = 1.2
 
 
@@ -272,37 +265,6 @@ SAID = {
 UNKNOWN_COST = {"w-reset", "w-cut-length", "w-cut-chunk", "w-hang", "w-drip", "b-gzip-bad"}
 
 
-def policy(**settings):
-    return ll.RetryPolicy(**{"wait": lambda attempt: 0.01, "max_wait_s": 60.0} | settings)
-
-
-async def ask(provider, units, model="m", **settings):
-    """Ask without any limit of ours; the address of the provider, and a key that looks like one."""
-    given = {} if settings.keys() & {"client", "base_url"} else {"base_url": provider.base_url, "api_key": KEY}
-    return await ll.run_experiment(
-        units,
-        "Classify: {text}",
-        model=model,
-        progress=False,
-        **{
-            "limiter": ll.RateLimiter(None),
-            "retry": policy(),
-            "timeout": 20.0,
-            "categories": ["yes", "no"],
-            **given,
-            **settings,
-        },
-    )
-
-
-def texts(count):
-    return [f"text {at}" for at in range(count)]
-
-
-def statuses(results):
-    return results.predictions["status"].value_counts().to_dict()
-
-
 @pytest.fixture(scope="module")
 def played():
     """All faults at once: results by id, and what the provider counted. Long runs with a memory go on beside them."""
@@ -399,9 +361,6 @@ async def test_a_big_answer_is_whole(provider):
     assert results.predictions["prediction"].iloc[0] == "x" * 2_000_000
 
 
-# faults with a memory
-
-
 def test_a_crowd_is_thinned_out_until_all_are_answered(played):
     assert statuses(played.many["t-crowd"]) == {"ok": 100}
 
@@ -473,235 +432,6 @@ async def test_a_refusal_for_days_ends_the_run_and_leaves_the_key_free(provider)
     assert limiter.get_metrics()["paused_s"] < 5
 
 
-# ports, names, certificates, proxies
-
-
-@pytest.mark.parametrize(
-    ("side", "error_type", "attempts", "said"),
-    [
-        ("reset", "ConnectionError", (2, 3), "connect|connection"),
-        ("refused", "ConnectionError", (3,), "could not connect"),
-        ("blackhole", "TimeoutError", (3,), "could not connect in time; nothing was sent"),
-        ("tls_self_signed", "ConfigError", (1,), "SSL_CERT_FILE"),
-        ("no_dns", "ConnectionError", (1,), "the host of base_url is not found"),
-    ],
-)
-@pytest.mark.parametrize("own", [False, True], ids=["url", "client"])
-async def test_ports_where_no_provider_answers(provider, side, error_type, attempts, said, own):
-    url = provider().side_url(side)
-    async with openai.AsyncOpenAI(base_url=url, api_key=KEY) as client:
-        where = {"client": client} if own else {"base_url": url, "api_key": KEY}
-        results = await ask(None, ["text"], timeout=0.5, **where)
-    assert results.predictions["error_type"].tolist() == [error_type]
-    assert len(results.attempts) in attempts
-    assert re.search(said, results.attempts["error"].iloc[-1])
-    assert (results.stopped is not None) == (side in ("tls_self_signed", "no_dns"))
-
-
-async def test_a_name_that_is_unknown_at_first_stops_the_run_and_later_it_does_not(recorder):
-    unknown = "http://no-such-host.invalid/v1"
-    results = await ask(None, texts(50), base_url=unknown, api_key=KEY, max_concurrent=3)
-    assert len(results.attempts) <= 3
-    assert results.stopped.startswith("the host of base_url is not found")
-    # Once a server has answered, the name is right and the network is gone: the redirect plays that part.
-    recorder.answers = [(200, {}, GOOD), (200, {}, GOOD), (307, {"Location": unknown}, b"")]
-    later = await ask(None, texts(4), base_url=recorder.url, api_key=KEY, max_concurrent=1)
-    assert later.predictions["status"].tolist()[:2] == ["ok", "ok"]
-
-
-def named(results):
-    return str(results.attempts["error"].iloc[-1])
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:openai")
-async def test_a_dead_proxy_is_named_without_its_password(provider, monkeypatch):
-    dead = provider().side_url("refused").removesuffix("/v1").replace("://", "://user:5ecre7@")
-    monkeypatch.setenv("HTTP_PROXY", dead)
-    results = await ask(provider(), ["text"])
-    assert "could not connect through the proxy of HTTP_PROXY (127.0.0.1)" in named(results)
-    assert "5ecre7" not in named(results)
-    monkeypatch.setenv("HTTP_PROXY", "http://no-such-proxy.invalid:3128")
-    results = await ask(provider(), ["text"])
-    assert "the host of HTTP_PROXY (no-such-proxy.invalid) is not found" in results.stopped
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert statuses(await ask(provider(), ["text"])) == {"ok": 1}
-
-
-async def test_a_socks_proxy_is_named_before_anything_is_sent(provider, monkeypatch):
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"ALL_PROXY names a socks5 proxy.*NO_PROXY"):
-        await ask(provider(), ["text"])
-
-
-async def test_a_certificate_file_that_is_missing_is_named(provider, monkeypatch, tmp_path):
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
-    simulated, journal = provider(), tmp_path / "journal.sqlite"
-    with pytest.raises(InputError, match=r"SSL_CERT_FILE=.*gone\.pem cannot be found"):
-        await ask(None, ["text"], base_url=simulated.side_url("tls_self_signed"), api_key=KEY, journal=journal)
-    # Where there is no TLS it is not needed; and the journal was let go.
-    assert statuses(await ask(simulated, ["text"], journal=journal)) == {"ok": 1}
-
-
-@pytest.mark.parametrize(
-    "base_url", ["http://user:5ecre7@127.0.0.1/v1", "http://127.0.0.1/v1?key=5ecre7", "http://127.0.0.1/v1#x"]
-)
-async def test_an_address_holds_no_password(base_url):
-    with pytest.raises(InputError, match="extra_query") as caught:
-        await ask(None, ["text"], base_url=base_url, api_key=KEY)
-    assert "5ecre7" not in str(caught.value)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file descriptors")
-def test_running_out_of_file_descriptors_is_named(provider):
-    script = """if True:
-        import asyncio, os, resource, sys
-        import llmlab as ll
-        async def main():
-            limit = len(os.listdir("/proc/self/fd")) + 12
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
-            results = await ll.run_experiment([str(at) for at in range(60)], "{text}", model="m", progress=False,
-                limiter=ll.RateLimiter(None), base_url=sys.argv[1], api_key="none")
-            resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
-            print(results.stopped, (results.predictions["status"] == "ok").sum())
-        asyncio.run(main())
-        """
-    url = provider(latency_s=0.2).base_url
-    done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout.startswith("out of file descriptors: lower max_concurrent, or raise the limit (ulimit -n); ")
-    assert int(done.stdout.split()[-1]) > 0
-
-
-# what is sent
-
-MESSAGE = {"role": "assistant", "content": '{"label": "yes"}'}
-GOOD = json.dumps(
-    {
-        "model": "m",
-        "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15},
-    }
-).encode()
-
-
-@pytest.fixture
-def recorder():
-    """A server on loopback that keeps what it is sent, and gives its `answers` one after the other, then good ones."""
-    state = SimpleNamespace(requests=[], answers=[])
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            state.requests.append((self.path, headers, json.loads(body)))
-            status, headers, answer = state.answers.pop(0) if state.answers else (200, {}, GOOD)
-            self.send_response(status)
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(answer))} | headers
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-async def test_no_attempt_is_hidden_in_the_sdk(recorder):
-    recorder.answers = [(500, {}, b"{}"), (502, {"x-should-retry": "true"}, b"{}"), (503, {}, b"{}")] * 2
-    results = await ask(None, ["text"], base_url=recorder.url, api_key=KEY, retry=policy(max_retries=3))
-    async with openai.AsyncOpenAI(base_url=recorder.url, api_key=KEY, max_retries=5) as client:
-        again = await ask(None, ["text"], client=client, retry=policy(max_retries=3))
-    assert len(recorder.requests) == len(results.attempts) + len(again.attempts) == 6
-    assert {headers["x-stainless-retry-count"] for _, headers, _ in recorder.requests} == {"0"}
-
-
-async def test_the_environments_headers_go_to_openai_only(recorder, monkeypatch):
-    monkeypatch.setenv("OPENAI_ORG_ID", "org-5ecre7")
-    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-5ecre7")
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer 5ecre7\nX-Own: 5ecre7 é")
-    await ask(None, ["text"], base_url=recorder.url, api_key="none-needed")
-    (_, headers, _), *_ = recorder.requests
-    assert headers["authorization"] == "Bearer none-needed"
-    assert "5ecre7" not in str(headers)
-
-
-async def test_a_key_of_the_environment_reaches_no_other_host(recorder, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENROUTER_API_KEY", f"sk-or-v1-{KEY}")
-    with pytest.raises(InputError, match="belongs to another host"):
-        await ask(None, ["text"], base_url=recorder.url)
-    assert recorder.requests == []
-    recorder.answers = [(307, {"Location": recorder.url.replace("127.0.0.1", "localhost") + "/chat/completions"}, b"")]
-    results = await ask(None, ["text"], base_url=recorder.url, api_key=KEY)
-    assert "redirects to http://localhost" in results.stopped
-    assert len(recorder.requests) == 1
-
-
-@pytest.mark.parametrize("headers", [{"X-Own": "5ecre7\n"}, {"X-Own": "5ecre7é"}, {"X-é": "5ecre7"}, {"X-Own": 3}])
-async def test_headers_that_cannot_be_sent_are_refused_and_not_shown(recorder, headers):
-    with pytest.raises(InputError, match="extra_headers") as caught:
-        await ask(None, ["text"], base_url=recorder.url, api_key=KEY, extra_headers=headers)
-    assert "5ecre7" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [{1, 2}, b"bytes", float("nan"), object()])
-async def test_a_message_that_is_no_json_is_a_bug_of_the_users_and_not_sent(provider, content):
-    simulated = provider()
-    with pytest.raises(InputError, match="cannot be sent as JSON") as caught:
-        await ll.run_experiment(
-            texts(3),
-            lambda unit: [{"role": "user", "content": "x", "extra": content}],
-            model="m",
-            client=simulated,
-            progress=False,
-        )
-    assert simulated.counts().requests == 0
-    assert caught.value.results.predictions["status"].tolist() == ["not_run"] * 3
-
-
-async def test_half_a_surrogate_pair_is_replaced_and_noted_with_any_client(recorder):
-    async with openai.AsyncOpenAI(base_url=recorder.url, api_key=KEY) as client:
-        for where in ({"base_url": recorder.url, "api_key": KEY}, {"client": client}):
-            results = await ask(None, ["half \ud83d"], **where)
-            assert results.attempts["notes"].tolist() == ["U+FFFD in the prompt: a character was lost"]
-    assert [body["messages"][0]["content"][:16] for _, _, body in recorder.requests] == ["Classify: half \ufffd"] * 2
-
-
-@pytest.mark.parametrize("place", ["message", "content", "header", "model"])
-async def test_a_key_that_the_provider_echoes_appears_nowhere(recorder, place, tmp_path):
-    body = json.loads(GOOD)
-    if place == "message":
-        answer = (400, {}, json.dumps({"error": {"message": f"bad key {KEY}", "param": KEY}}).encode())
-    elif place == "content":
-        body["choices"][0]["message"]["content"] = f'{{"label": "yes", "you sent": "{KEY}"}}'
-        answer = (200, {}, json.dumps(body).encode())
-    elif place == "model":
-        answer = (200, {}, json.dumps(body | {"model": KEY, "id": KEY}).encode())
-    else:
-        answer = (401, {"x-request-id": KEY, "cf-ray": KEY, "Location": KEY, "Retry-After": KEY}, b"{}")
-    recorder.answers = [answer]
-    path = tmp_path / "journal.sqlite"
-    results = await ask(None, ["text"], base_url=recorder.url, api_key=KEY, journal=path)
-    shown = [repr(results), results._repr_html_(), results.attempts.to_csv(), results.predictions.to_csv()]
-    assert KEY not in "".join(shown)
-    assert KEY.encode() not in path.read_bytes()
-    assert "[key]" in "".join(shown)
-
-
-# clients of the user's own
-
-
 async def test_every_kind_of_fault_ends_the_same_with_a_client_of_ones_own(provider, played):
     # Cut bodies and lost connections come as other exceptions from another transport.
     some = [fault for fault in FATES if fault[0] in "wbmu" and fault not in ("w-slow", "w-hang", "w-drip")]
@@ -719,107 +449,3 @@ async def test_every_kind_of_fault_ends_the_same_with_a_client_of_ones_own(provi
             assert (None if pd.isna(row["error_type"]) else row["error_type"]) == fate.error_type, fault
     ours = sum(int(results.attempts["total_tokens"].sum()) for results in done)
     assert simulated.counts().total_tokens == ours
-
-
-@pytest.mark.parametrize("transport", [None, httpx2.AsyncClient, openai.DefaultAioHttpClient])
-async def test_a_client_of_ones_own_keeps_every_token(provider, transport):
-    simulated = provider(error_rate=0.1, malformed_rate=0.1, seed=3)
-    given = {} if transport is None else {"http_client": transport()}
-    async with openai.AsyncOpenAI(base_url=simulated.base_url, api_key=KEY, **given) as client:
-        results = await ask(simulated, texts(100), client=client)
-        assert not client.is_closed()
-    assert statuses(results)["ok"] > 90
-    assert simulated.counts().requests == len(results.attempts)
-    assert simulated.counts().total_tokens == results.attempts["total_tokens"].sum()
-
-
-async def test_azure_is_asked_at_its_deployments(recorder):
-    endpoint = recorder.url.removesuffix("/v1")
-    async with openai.AsyncAzureOpenAI(azure_endpoint=endpoint, api_key=KEY, api_version="2026-01-01") as client:
-        results = await ask(None, texts(3), "my-gpt", client=client)
-    assert statuses(results) == {"ok": 3}
-    assert results.attempts["total_tokens"].tolist() == [15] * 3
-    path, headers, body = recorder.requests[0]
-    assert path == "/openai/deployments/my-gpt/chat/completions?api-version=2026-01-01"
-    assert headers["api-key"] == KEY
-    assert body["model"] == "my-gpt"
-
-
-def test_one_client_serves_several_loops(provider):
-    simulated = provider(latency_s=0.02)
-    client = openai.AsyncOpenAI(base_url=simulated.base_url, api_key=KEY)
-    for _ in range(3):
-        results = asyncio.run(ask(simulated, texts(40), client=client))
-        assert statuses(results) == {"ok": 40}
-    asyncio.run(client.close())
-    # No request was made that is not an attempt.
-    assert simulated.counts().requests == 3 * 40
-    assert simulated.counts().dropped == 0
-
-
-def test_a_key_in_a_client_is_checked_and_not_shown(provider):
-    client = openai.AsyncOpenAI(base_url=provider().base_url, api_key="sk-5ecre7\n")
-    with pytest.raises(InputError, match="line break") as caught:
-        asyncio.run(ask(None, ["text"], client=client))
-    asyncio.run(client.close())
-    assert "5ecre7" not in str(caught.value)
-
-
-# the user's own code
-
-
-def prompts_that_fail_at(unit_ids):
-    def prompt(unit):
-        if unit["unit_id"] in unit_ids:
-            raise LookupError(f"no template for {unit['unit_id']}")
-        return f"Classify: {unit['text']}"
-
-    return prompt
-
-
-@pytest.mark.parametrize("where", ["prompt", "parse", "wait", "ids"])
-async def test_a_bug_of_the_users_is_raised_with_the_answers_and_loses_none(provider, tmp_path, where):
-    simulated = provider(error_rate=0.5 if where == "wait" else 0, seed=1)
-    prompt, settings = "{text}", {"parse": str.strip}
-    if where == "prompt":
-        prompt = prompts_that_fail_at({7})
-    elif where == "parse":
-        settings = {"parse": lambda text: text.missing}
-    elif where == "ids":
-        prompt = lambda unit: 42  # noqa: E731
-    if where == "wait":
-        settings["retry"] = ll.RetryPolicy(wait=lambda attempt: 1 / 0)
-    path = tmp_path / "journal.sqlite"
-    with pytest.raises((LookupError, AttributeError, ZeroDivisionError, InputError)) as caught:
-        await ll.run_experiment(
-            texts(20), prompt, model="m", client=simulated, limiter=ll.RateLimiter(None), max_concurrent=3,
-            progress=False, journal=path, **settings,
-        )  # fmt: skip
-    assert caught.value.__notes__ == ["The answers so far: llmlab.last_results()"]
-    results = caught.value.results
-    assert results is ll.last_results()
-    assert "an error in your code" in results.stopped
-    # Every request is an attempt, in memory and in the file, also the one over which the code fell.
-    assert simulated.counts().requests == len(results.attempts)
-    assert simulated.counts().total_tokens == results.attempts["total_tokens"].sum()
-    pd.testing.assert_frame_equal(ll.load_results(path).attempts, results.attempts)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert not [thread for thread in threading.enumerate() if thread.name == "llmlab-journal"]
-
-
-async def test_a_view_that_fails_costs_nothing(provider, monkeypatch):
-    class Broken:
-        def show(self, *_, **__):
-            raise RuntimeError("no display")
-
-    monkeypatch.setattr("llmlab.engine.run.make_view", lambda *_: Broken())
-    results = await ask(provider(), texts(10))
-    assert statuses(results) == {"ok": 10}
-    monkeypatch.undo()
-    with open(os.devnull, "w") as gone:
-        monkeypatch.setattr(sys, "stderr", gone)
-        gone.close()
-        results = await ll.run_experiment(
-            texts(10), "{text}", model="m", client=provider(), progress="text", limiter=ll.RateLimiter(None)
-        )
-    assert statuses(results) == {"ok": 10}
