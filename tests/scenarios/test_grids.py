@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
-from llmlab.display.summary import agreement
 
 UNITS = pd.DataFrame({"unit_id": ["a", "b"], "text": ["the parcel is late", "the app crashes"]})
 PROMPTS = {
@@ -81,7 +80,7 @@ async def test_the_summary_compares_runs_of_one_prompt_with_each_other(provider)
         requests_per_minute=None,
         progress=False,
     )
-    assert agreement(results) == (4, 4)
+    assert "4 of 4 units" in " ".join(results._repr_html_().split())
     assert "2 units × 2 runs × 1 model × 2 prompts" in results._repr_html_()
 
 
