@@ -15,7 +15,7 @@ from tests.provider.asking import KEY, ask, policy, statuses, texts
 from tests.provider.catalogue import FAULTS
 from tests.provider.server import FaultProvider
 
-TIMEOUT_S = 1.2
+TIMEOUT_S = 3.0
 
 
 class Fate(NamedTuple):
