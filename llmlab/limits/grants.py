@@ -9,6 +9,8 @@ from llmlab.limits.metrics import Metrics, Second
 from llmlab.limits.schedule import Budget, Place, Schedule
 from llmlab.limits.waiters import Waiters
 
+WELL_UNDER = 0.8
+
 
 class Grant:
     """Leave to send one request now.
@@ -44,7 +46,7 @@ class Grant:
         self._grants.answered(self._place, tokens)
 
     def refused(self, retry_after_s: float | None = None) -> float:
-        """The provider said 429: pause the whole key, and cut the rate once per episode.
+        """The provider said 429: pause the whole key, and slow down if too large a share is refused.
 
         Parameters
         ----------
@@ -92,13 +94,26 @@ class Grants:
         """It met a 429; returns the seconds until the key sends again."""
         with self.lock.timed() as now:
             self.metrics.refused += 1
-            begins = self.schedule.refused(place, retry_after_s, now)
-            wait = max(0.0, self.schedule.paused_until - now)
-            if begins:
-                share = 100 * self.schedule.factor(now)
-                message = f"Refused (429): the key pauses {wait:.1f}s, then goes on at {share:.0f}% of its rate"
-                self.lock.log(logging.WARNING, message)
-            return wait
+            before = self.schedule.factor(now)
+            pauses = self.schedule.refused(place, retry_after_s, now)
+            wait_s, factor = max(0.0, self.schedule.paused_until - now), self.schedule.factor(now)
+            if pauses or factor < before:
+                level = logging.WARNING if factor < before else logging.INFO
+                message = (
+                    f"Refused (429): the key pauses {wait_s:.1f}s, then goes on at {100 * factor:.0f}% of its rate"
+                )
+                self.lock.log(level, message + self._who_else(now))
+            return wait_s
+
+    def _who_else(self, now: float) -> str:
+        """What to say of a refusal that this limiter's own requests do not explain."""
+        sent, limit = self.schedule.in_window(now), self.schedule.requests.limit
+        if limit is None or sent >= WELL_UNDER * limit:
+            return ""
+        return (
+            f"; it had sent only {sent} of {limit:.12g} requests in {self.schedule.period_s:g} s: "
+            "if others use this key too, ll.share_limits() counts together"
+        )
 
     def give_back(self, grant: Grant) -> None:
         """Nothing was sent."""

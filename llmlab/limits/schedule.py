@@ -5,7 +5,7 @@
 * a **strict sliding window**: never more than `limit` requests *arrive* in any `period_s`. Arrival lies between sending
   and the answer, so a place leaves the window one period after ``min(answered_at, sent_at + margin_s)``;
 * **pacing** by the generic cell rate algorithm (GCRA): one request every ``period_s / limit``;
-* **feedback**: a refusal pauses everything and cuts the rate once per episode, which then recovers slowly.
+* **refusals**: a 429 pauses everything, and if too large a share is lost, the pace is cut.
 
 Tokens are a second budget under the same rules, booked together with the request or not at all.
 
@@ -17,15 +17,13 @@ ITU-T Recommendation I.371, "Traffic control and congestion control in B-ISDN" (
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from numbers import Real
 
 from llmlab.errors import InputError
+from llmlab.limits.refusals import Refusals
+from llmlab.limits.window import Window
 
-CUT = 0.7
-RECOVERY_PER_PERIOD = 0.05
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LATE_S = 0.25
 
 
@@ -42,22 +40,34 @@ def positive(name: str, value: float | None) -> float | None:
 
 @dataclass(slots=True)
 class Budget:
-    """One counted resource: what its window holds, and GCRA's theoretical arrival time `tat`."""
+    """One counted resource: its limit, and GCRA's theoretical arrival time `tat` of the next unit."""
 
     limit: float | None
-    used: float = 0.0
     tat: float = -math.inf
 
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One request's place in the window."""
+    """One request's place in the window.
+
+    Attributes
+    ----------
+    sent_at : float
+        When it was booked, or sent if that is known.
+    leaves_at : float
+        When it leaves the window; minus infinity if it stands in none, as there was no limit.
+    tokens : float
+        Reserved, or used if that is known.
+    number : int
+        Counts the bookings.
+    returnable : bool
+        Whether it may be given back: nothing is known to have been sent.
+    """
 
     sent_at: float
     leaves_at: float
     tokens: float
-    requests: int = 1
-    gone: bool = False
+    number: int
     returnable: bool = True
 
 
@@ -68,7 +78,14 @@ class Schedule:
     """
 
     def __init__(
-        self, limit: float | None, *, period_s: float, tokens: float | None, burst: float, margin_s: float
+        self,
+        limit: float | None,
+        *,
+        period_s: float,
+        tokens: float | None,
+        burst: float,
+        margin_s: float,
+        grain_s: float = 0.0,
     ) -> None:
         self.requests = Budget(positive("limit", limit))
         self.tokens = Budget(positive("tokens", tokens))
@@ -80,51 +97,65 @@ class Schedule:
         if not margin_s >= 0:
             raise InputError(f"margin_s must be 0 or more seconds, not {margin_s!r}.")
         self.margin_s = margin_s
+        self.window = Window(grain_s)
+        self.refusals = Refusals()
         self.paused_until = -math.inf
-        self._window: deque[Place] = deque()
-        self._newest: Place | None = None
-        self._factor = 1.0
-        self._cut_at = -math.inf
-        self._episodes_in_a_row = 0
+        self.booked = 0
+        self.returnable = 0
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing is counted."""
+        return self.requests.limit is None and self.tokens.limit is None
 
     def ready_at(self, tokens: float, now: float) -> float:
         """When a request of this weight may leave; if that is in the future, the time to look again."""
-        self._expire(now)
+        self.window.expire(now)
         ready = self.paused_until
         tolerance = self._tolerance()
-        for budget, weight in ((self.requests, 1.0), (self.tokens, tokens)):
-            if budget.limit is None:
-                continue
-            ready = max(ready, budget.tat - tolerance)
-            # An empty window lets anything through: a limit of 0.5 still means one request every two periods.
-            if self._window and budget.used + weight > budget.limit:
-                ready = max(ready, self._window[0].leaves_at)
+        too_many = [0.0, 0.0]
+        for at, (budget, used, weight) in enumerate(
+            ((self.requests, self.window.requests, 1.0), (self.tokens, self.window.tokens, tokens))
+        ):
+            if budget.limit is not None:
+                ready = max(ready, budget.tat - tolerance)
+                too_many[at] = used + weight - budget.limit
+        # An empty window lets anything through: a limit of 0.5 still means one request every two periods.
+        if self.window and max(too_many) > 0:
+            ready = max(ready, self.window.left_by(*too_many))
         return ready
 
     def book(self, tokens: float, due: float, now: float) -> Place:
         """Take a place. `due` is when it could have left: a late timer must not slow the pace down."""
-        place = Place(now, now + self.margin_s + self.period_s, tokens)
-        self._newest = place
-        if self.requests.limit is None and self.tokens.limit is None:
-            place.gone = True
-            return place
+        self.booked += 1
+        self.returnable = self.booked
+        if self.unlimited:
+            return Place(now, -math.inf, tokens, self.booked)
         due = min(now, max(due, now - min(LATE_S, self.period_s / 100)))
         for budget, weight in ((self.requests, 1.0), (self.tokens, tokens)):
-            budget.used += weight
             if budget.limit is not None:
                 budget.tat = max(budget.tat, due) + weight * self.interval_s(budget.limit, now)
-        self._window.append(place)
-        return place
+        if self.refusals.probe_s:
+            self.requests.tat = max(self.requests.tat, now + self._tolerance() + self.refusals.probe_s)
+            self.refusals.probe_s = 0.0
+        return Place(now, self.window.add(self._leaves_at(now), 1, tokens), tokens, self.booked)
 
     def sent(self, place: Place, now: float) -> bool:
         """It leaves only now, later than it was booked; returns whether its place is still there."""
+        if self.unlimited:
+            place.sent_at = now
+            return True
+        if not self.window.take_out(place.leaves_at, 1, place.tokens):
+            return False
         place.sent_at = now
-        place.leaves_at = now + self.margin_s + self.period_s
-        return not place.gone or (self.requests.limit is None and self.tokens.limit is None)
+        place.leaves_at = self.window.add(self._leaves_at(now), 1, place.tokens)
+        return True
 
     def change(self, budget: Budget, limit: float | None, now: float) -> None:
         """A higher limit shortens the wait for what was booked under the lower one."""
         before, tolerance = budget.limit, self._tolerance()
+        if limit == before:
+            return
         budget.limit = limit
         for each in (self.requests, self.tokens):
             each.tat += self._tolerance() - tolerance
@@ -133,75 +164,72 @@ class Schedule:
         elif before is not None and limit > before:
             rest = budget.tat - self._tolerance() - max(now, self.paused_until)
             budget.tat -= max(0.0, rest) * (1 - before / limit)
-        self._newest = None
+        self.returnable = 0
+        self.refusals.start_anew(now)
         if self.paused_until > now:
             self.pause(self.paused_until)
 
     def answered(self, place: Place, tokens: float | None, now: float) -> bool:
         """It has arrived, and used `tokens`; returns whether a waiter may now leave earlier."""
+        if place.returnable:
+            self.refusals.answered(place.sent_at, self.period_s, self._per_period())
         place.returnable = False
-        if place.sent_at >= self._cut_at:
-            self._episodes_in_a_row = 0
-        place.leaves_at = min(place.leaves_at, now + self.period_s)
-        if tokens is None or tokens == place.tokens or not 0 <= tokens < math.inf or self.tokens.limit is None:
-            return bool(self._window) and self._window[0] is place
-        surplus = tokens - place.tokens
-        place.tokens = tokens
-        self.tokens.tat += surplus * self.interval_s(self.tokens.limit, now)
-        if not place.gone:
-            self.tokens.used += surplus
-        elif surplus > 0:
-            # Settled after its place had left: the surplus is a debt in the present window.
-            self.tokens.used += surplus
-            self._window.append(Place(now, now + self.period_s, surplus, requests=0))
-        return True
+        first = self.window.first_leaves_at
+        known = tokens is not None and 0 <= tokens < math.inf and self.tokens.limit is not None
+        settled = self._settle(place, tokens if known and tokens is not None else place.tokens, now)
+        return settled or self.window.first_leaves_at < first
 
     def refused(self, place: Place, retry_after_s: float | None, now: float) -> bool:
-        """429: pause, and cut the rate once per episode; returns whether this began an episode."""
+        """429: pause, and slow down if too large a share is lost; returns whether this began a pause."""
         place.returnable = False
-        place.leaves_at = min(place.leaves_at, now + self.period_s)
-        hint = retry_after_s if retry_after_s and math.isfinite(retry_after_s) and retry_after_s > 0 else None
-        # What was sent before the last pause ended says nothing about the rate after it.
-        begins = place.sent_at >= self._cut_at
-        if begins:
-            self._factor = self.factor(now) * CUT
-            if hint is None:
-                hint = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._episodes_in_a_row, 8))
-            self._episodes_in_a_row += 1
-        if hint is not None:
-            self.pause(now + hint)
-        if begins:
-            self._cut_at = max(now, self.paused_until)
-        return begins
+        self._settle(place, place.tokens, now)
+        usable = retry_after_s is not None and 0 < retry_after_s < math.inf
+        pause_s = self.refusals.refused(
+            place.sent_at, retry_after_s if usable else None, now, self.period_s, self._per_period()
+        )
+        began = now + pause_s > max(now, self.paused_until)
+        if began:
+            self.pause(now + pause_s)
+        return began
+
+    def _settle(self, place: Place, tokens: float, now: float) -> bool:
+        """Its place is shortened, and holds what was really used; returns whether the tokens differ."""
+        leaves_at, surplus = min(place.leaves_at, self.window.rounded(now + self.period_s)), tokens - place.tokens
+        if surplus and self.tokens.limit is not None:
+            self.tokens.tat += surplus * self.interval_s(self.tokens.limit, now)
+        if leaves_at < place.leaves_at or surplus:
+            if self.window.take_out(place.leaves_at, 1, place.tokens):
+                place.leaves_at = self.window.add(leaves_at, 1, tokens)
+            elif surplus > 0:
+                # Settled after its place had left: the surplus is a debt in the present window.
+                self.window.add(now + self.period_s, 0, surplus)
+        place.tokens = tokens
+        return bool(surplus)
 
     def give_back(self, place: Place) -> bool:
         """Nothing was sent; returns whether there was something to give back."""
         if not place.returnable:
             return False
         place.returnable = False
-        if not place.gone:
-            self.requests.used -= place.requests
-            self.tokens.used -= place.tokens
-        if place is self._newest:
+        self.window.take_out(place.leaves_at, 1, place.tokens)
+        place.leaves_at = -math.inf
+        if place.number == self.returnable:
+            self.returnable = 0
             for budget, weight in ((self.requests, 1.0), (self.tokens, place.tokens)):
                 if budget.limit is not None:
                     budget.tat -= weight * self.interval_s(budget.limit, place.sent_at)
-        place.requests, place.tokens = 0, 0.0
         return True
 
     def pause(self, until: float) -> None:
         """Nothing leaves before `until`; then the first at once, the others paced, as no credit is left."""
         self.paused_until = max(self.paused_until, until)
-        self._newest = None
+        self.returnable = 0
         for budget in (self.requests, self.tokens):
             budget.tat = max(budget.tat, self.paused_until + self._tolerance())
 
     def factor(self, now: float) -> float:
-        """Share of the configured rate: 1, or less after refusals, growing back a little each quiet period."""
-        if self._factor == 1.0:
-            return 1.0
-        quiet = max(0.0, (now - self._cut_at) / self.period_s - 1.0)
-        return min(1.0, self._factor + RECOVERY_PER_PERIOD * quiet)
+        """Share of the configured rate that is used at present: 1, or less after many refusals."""
+        return self.refusals.factor(now, self.period_s)
 
     def interval_s(self, limit: float, now: float) -> float:
         """Seconds between two units of a budget at present."""
@@ -209,19 +237,18 @@ class Schedule:
 
     def in_window(self, now: float) -> int:
         """Requests that count against the limit at present."""
-        self._expire(now)
-        return int(self.requests.used)
+        self.window.expire(now)
+        return self.window.requests
+
+    def _leaves_at(self, sent_at: float) -> float:
+        return sent_at + self.margin_s + self.period_s
+
+    def _per_period(self) -> float:
+        """Requests per period at the full rate; where only tokens are limited, those that there were."""
+        if self.requests.limit is not None:
+            return self.requests.limit
+        return math.inf if self.tokens.limit is None else max(1.0, self.window.requests)
 
     def _tolerance(self) -> float:
         limit = self.requests.limit
         return 0.0 if limit is None else max(0.0, min(self.burst, limit) - 1) * self.period_s / limit
-
-    def _expire(self, now: float) -> None:
-        window = self._window
-        while window and window[0].leaves_at <= now:
-            place = window.popleft()
-            place.gone = True
-            self.requests.used -= place.requests
-            self.tokens.used -= place.tokens
-        if not window:
-            self.requests.used = self.tokens.used = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 from collections import Counter
 from decimal import Decimal
@@ -285,7 +286,7 @@ async def test_a_holder_that_sent_nothing_returns_its_place_and_only_once():
     for _ in range(3):
         grants[-1].cancel()
     assert limiter.get_metrics()["queue_size"] == limiter.get_metrics()["total_requests"] == 59
-    assert await stamp(limiter, 2) == pytest.approx([0, 60 + 1])
+    assert await stamp(limiter, 2) == pytest.approx([0, 60])
 
 
 @pytest.mark.parametrize("end", ["answered", "refused"])
@@ -342,33 +343,45 @@ async def test_a_nonsensical_pause_is_ignored(seconds):
 
 
 @virtual
-async def test_a_refusal_pauses_the_whole_key_cuts_once_and_says_so_once(limit_lines):
+async def test_a_refusal_pauses_the_whole_key_and_says_so_once(limit_lines):
     limiter = limited(60, burst=60)
-    grants = [await limiter.acquire() for _ in range(10)]
+    grants = [await limiter.acquire() for _ in range(60)]
     await asyncio.sleep(0.3)
-    assert [grant.refused(5) for grant in grants[:5]] == pytest.approx([5] * 5)
+    assert grants[0].refused(5) == pytest.approx(5)
     await asyncio.sleep(2)
-    for grant in grants[5:]:
-        assert grant.refused() == pytest.approx(3)
+    assert grants[1].refused() == pytest.approx(3)
     metrics = limiter.get_metrics()
-    assert metrics["refused_requests"] == 10
-    assert metrics["rate_factor"] == pytest.approx(0.7)
+    assert metrics["refused_requests"] == 2
+    assert metrics["rate_factor"] == 1
     assert metrics["paused_s"] == pytest.approx(3)
-    assert len(limit_lines()) == 1
-    assert "5.0s" in limit_lines()[0]
-    assert "70%" in limit_lines()[0]
-    assert await stamp(limiter, 3) == pytest.approx([5.3, 5.3 + 1 / 0.7, 5.3 + 2 / 0.7])
+    assert limit_lines() == ["Refused (429): the key pauses 5.0s, then goes on at 100% of its rate"]
+    assert await stamp(limiter, 1) == pytest.approx([60.3])
 
 
 @virtual
-async def test_a_refused_request_that_is_settled_does_not_end_the_series_of_pauses():
+async def test_refusals_that_keep_coming_are_a_warning_that_says_how_fast_it_goes_on(caplog):
+    caplog.set_level(logging.INFO, "llmlab.limits")
     limiter = limited(60)
-    waits = []
-    for _ in range(4):
+    for turn in range(20):
         grant = await limiter.acquire()
-        waits.append(grant.refused())
-        grant.answered(0)
-    assert waits == pytest.approx([1, 2, 4, 8])
+        grant.refused() if turn % 2 else grant.answered()
+    assert limiter.get_metrics()["rate_factor"] < 0.7
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any("then goes on at 57% of its rate" in warning for warning in warnings)
+
+
+@virtual
+async def test_refused_well_under_the_limit_somebody_else_may_use_the_key(limit_lines):
+    limiter = limited(600)
+    for _ in range(100):
+        (await limiter.acquire()).answered()
+    (await limiter.acquire()).refused(1)
+    assert limit_lines()[-1].endswith(
+        "; it had sent only 101 of 600 requests in 60 s: if others use this key too, ll.share_limits() counts together"
+    )
+    assert await stamp(limiter, 600)
+    (await limiter.acquire()).refused(1)
+    assert limit_lines()[-1].endswith("its rate")
 
 
 @virtual

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.errors import InputError
-from llmlab.limits.schedule import CUT, FIRST_PAUSE_S, LATE_S, LONGEST_PAUSE_S, Place, Schedule, positive
+from llmlab.limits.schedule import LATE_S, Place, Schedule, positive
 
 PERIOD_S = 60.0
 
@@ -40,19 +40,19 @@ def take(plan: Schedule, now: float, tokens: float = 0) -> Place:
 def times(plan: Schedule, count: int, now: float = 0.0, latency_s: float = 0.3, tokens: float = 0) -> list[float]:
     """When `count` requests leave that all ask at `now` and are each answered after `latency_s`."""
     left: list[float] = []
-    slots: list[Place] = []
+    places: list[Place] = []
     for _ in range(count):
-        slot = take(plan, now, tokens)
-        now = slot.sent_at
-        slots.append(slot)
+        place = take(plan, now, tokens)
+        now = place.sent_at
+        places.append(place)
         left.append(now)
-        while slots and slots[0].sent_at + latency_s <= now:
-            first = slots.pop(0)
+        while places and places[0].sent_at + latency_s <= now:
+            first = places.pop(0)
             plan.answered(first, None, first.sent_at + latency_s)
         # The answers that come before the next may leave shorten its wait.
-        for slot in slots:
-            if slot.sent_at + latency_s <= plan.ready_at(tokens, now):
-                plan.answered(slot, None, slot.sent_at + latency_s)
+        for place in places:
+            if place.sent_at + latency_s <= plan.ready_at(tokens, now):
+                plan.answered(place, None, place.sent_at + latency_s)
     return left
 
 
@@ -105,17 +105,17 @@ def test_a_nonsensical_setting_is_refused(wrong):
 # Window
 
 
-def test_a_slot_leaves_the_window_one_period_after_its_answer():
+def test_a_place_leaves_the_window_one_period_after_its_answer():
     plan = schedule(1, burst=1)
-    slot = take(plan, 0.0)
-    plan.answered(slot, None, 0.4)
+    place = take(plan, 0.0)
+    plan.answered(place, None, 0.4)
     assert wait(plan, 0.4) == pytest.approx(60.4)
 
 
-def test_without_an_answer_a_slot_leaves_after_the_margin():
+def test_without_an_answer_a_place_leaves_after_the_margin():
     plan = schedule(1, margin_s=1.0)
-    slot = take(plan, 0.0)
-    plan.answered(slot, None, 30.0)
+    place = take(plan, 0.0)
+    plan.answered(place, None, 30.0)
     assert wait(plan, 30.0) == pytest.approx(61.0)
 
 
@@ -141,8 +141,8 @@ def test_one_then_59_then_240_around_the_windows_edge():
     stamps += [take(plan, 59.9).sent_at for _ in range(59)]
     now = 59.9
     for _ in range(240):
-        slot = take(plan, now)
-        now = slot.sent_at
+        place = take(plan, now)
+        now = place.sent_at
         stamps.append(now)
     assert most_in_window(stamps) == 60
     assert stamps[60] == pytest.approx(60.0)
@@ -174,10 +174,10 @@ def test_no_window_ever_holds_more_than_the_limit(limit, burst, gaps, late):
     for turn, gap in enumerate(gaps):
         ready = wait(plan, now)
         now = ready + late[turn % len(late)] * (ready > now)
-        slot = plan.book(0, ready, now)
+        place = plan.book(0, ready, now)
         arrivals.append(now + min(1.0, gap))
         if turn % 3:
-            plan.answered(slot, None, arrivals[-1])
+            plan.answered(place, None, arrivals[-1])
         now += gap * (turn % 2)
     assert most_in_window(arrivals) <= max(1, math.floor(limit))
 
@@ -258,9 +258,9 @@ def test_switching_to_unlimited_ends_the_pace_but_not_the_pause():
 def test_requests_and_tokens_are_booked_together_or_not_at_all():
     plan = schedule(60, tokens=100)
     take(plan, 0.0, 100)
-    before = (plan.requests.used, plan.requests.tat, plan.tokens.used, plan.tokens.tat)
+    before = (plan.window.requests, plan.requests.tat, plan.window.tokens, plan.tokens.tat)
     assert plan.ready_at(50, 1.0) > 1.0
-    assert (plan.requests.used, plan.requests.tat, plan.tokens.used, plan.tokens.tat) == before
+    assert (plan.window.requests, plan.requests.tat, plan.window.tokens, plan.tokens.tat) == before
 
 
 def test_tokens_are_paced_by_their_weight():
@@ -271,52 +271,52 @@ def test_tokens_are_paced_by_their_weight():
 
 def test_a_smaller_real_usage_lets_the_next_go_earlier():
     plan = schedule(None, tokens=600)
-    slot = take(plan, 0.0, 600)
+    place = take(plan, 0.0, 600)
     assert plan.ready_at(540, 1.0) == pytest.approx(61.0)
-    assert plan.answered(slot, 60, 1.0)
+    assert plan.answered(place, 60, 1.0)
     assert wait(plan, 1.0, 540) == pytest.approx(6.0)
 
 
 def test_a_larger_real_usage_makes_the_next_go_later():
     plan = schedule(None, tokens=600)
-    slot = take(plan, 0.0, 100)
-    plan.answered(slot, 400, 1.0)
-    assert plan.tokens.used == 400
+    place = take(plan, 0.0, 100)
+    plan.answered(place, 400, 1.0)
+    assert plan.window.tokens == 400
     assert wait(plan, 1.0, 100) == pytest.approx(40.0)
 
 
 def test_settling_twice_counts_the_last():
     plan = schedule(None, tokens=600)
-    slot = take(plan, 0.0, 100)
+    place = take(plan, 0.0, 100)
     for used in (50, 300, 80):
-        plan.answered(slot, used, 1.0)
-    assert plan.tokens.used == 80
+        plan.answered(place, used, 1.0)
+    assert plan.window.tokens == 80
     assert wait(plan, 1.0, 100) == pytest.approx(8.0)
     plan.ready_at(0, 100.0)
-    assert plan.tokens.used == 0
+    assert plan.window.tokens == 0
 
 
-def test_settling_after_the_slot_has_left_makes_the_surplus_a_debt():
+def test_settling_after_the_place_has_left_makes_the_surplus_a_debt():
     plan = schedule(None, tokens=600)
-    slot = take(plan, 0.0, 100)
+    place = take(plan, 0.0, 100)
     assert plan.in_window(100.0) == 0
-    plan.answered(slot, 600, 100.0)
-    assert plan.tokens.used == 500
+    plan.answered(place, 600, 100.0)
+    assert plan.window.tokens == 500
     assert wait(plan, 100.0, 200) == pytest.approx(160.0)
-    assert plan.tokens.used == 0
+    assert plan.window.tokens == 0
 
 
-def test_settling_less_after_the_slot_has_left_gives_no_credit():
+def test_settling_less_after_the_place_has_left_gives_no_credit():
     plan = schedule(None, tokens=600)
-    slot = take(plan, 0.0, 600)
+    place = take(plan, 0.0, 600)
     plan.in_window(100.0)
-    plan.answered(slot, 10, 100.0)
-    assert plan.tokens.used == 0
+    plan.answered(place, 10, 100.0)
+    assert plan.window.tokens == 0
     take(plan, 100.0, 300)
     assert wait(plan, 100.0, 300) == pytest.approx(130.0)
 
 
-def test_a_reservation_that_is_never_settled_leaves_with_its_slot():
+def test_a_reservation_that_is_never_settled_leaves_with_its_place():
     plan = schedule(None, tokens=600)
     take(plan, 0.0, 600)
     assert wait(plan, 0.0, 600) == pytest.approx(61.0)
@@ -325,9 +325,9 @@ def test_a_reservation_that_is_never_settled_leaves_with_its_slot():
 @pytest.mark.parametrize("nonsense", [math.nan, math.inf, -5])
 def test_nonsensical_usage_leaves_the_reservation(nonsense):
     plan = schedule(None, tokens=600)
-    slot = take(plan, 0.0, 600)
-    plan.answered(slot, nonsense, 1.0)
-    assert plan.tokens.used == 600
+    place = take(plan, 0.0, 600)
+    plan.answered(place, nonsense, 1.0)
+    assert plan.window.tokens == 600
     assert wait(plan, 1.0, 600) == pytest.approx(61.0)
 
 
@@ -351,10 +351,10 @@ def test_a_weight_above_a_limit_lowered_meanwhile_still_gets_through():
 def test_giving_back_the_newest_restores_window_and_pace():
     plan = schedule(60, tokens=600)
     take(plan, 0.0, 10)
-    before = (plan.requests.used, plan.requests.tat, plan.tokens.used, plan.tokens.tat)
-    slot = take(plan, 1.0, 100)
-    assert plan.give_back(slot)
-    assert (plan.requests.used, plan.requests.tat, plan.tokens.used, plan.tokens.tat) == pytest.approx(before)
+    before = (plan.window.requests, plan.requests.tat, plan.window.tokens, plan.tokens.tat)
+    place = take(plan, 1.0, 100)
+    assert plan.give_back(place)
+    assert (plan.window.requests, plan.requests.tat, plan.window.tokens, plan.tokens.tat) == pytest.approx(before)
     assert wait(plan, 1.0, 10) == pytest.approx(1.0)
 
 
@@ -362,16 +362,16 @@ def test_giving_back_the_newest_restores_window_and_pace():
 def test_only_what_was_not_sent_can_be_given_back_and_only_once(first):
     plan = schedule(60)
     take(plan, 0.0)
-    slot = take(plan, 1.0)
+    place = take(plan, 1.0)
     if first == "give_back":
-        plan.give_back(slot)
+        plan.give_back(place)
     elif first == "answered":
-        plan.answered(slot, None, 1.5)
+        plan.answered(place, None, 1.5)
     else:
-        plan.refused(slot, None, 1.5)
-    before = (plan.requests.used, plan.requests.tat)
-    assert not plan.give_back(slot)
-    assert (plan.requests.used, plan.requests.tat) == before
+        plan.refused(place, None, 1.5)
+    before = (plan.window.requests, plan.requests.tat)
+    assert not plan.give_back(place)
+    assert (plan.window.requests, plan.requests.tat) == before
 
 
 def test_giving_back_an_older_one_opens_the_window_but_not_the_pace():
@@ -384,13 +384,13 @@ def test_giving_back_an_older_one_opens_the_window_but_not_the_pace():
 
 def test_what_is_given_back_after_it_left_changes_nothing():
     plan = schedule(60)
-    slot = take(plan, 0.0)
+    place = take(plan, 0.0)
     assert plan.in_window(70.0) == 0
-    plan.give_back(slot)
-    assert plan.requests.used == 0
+    plan.give_back(place)
+    assert plan.window.requests == 0
 
 
-# Pauses and cuts
+# Pauses
 
 
 @pytest.mark.parametrize("burst", [1, 30, 60, math.inf])
@@ -402,9 +402,9 @@ def test_after_a_pause_the_first_goes_at_once_and_the_others_paced(burst):
 
 def test_giving_back_what_was_booked_before_a_pause_allows_no_burst_after_it():
     plan = schedule(60, burst=60)
-    slot = take(plan, 0.0)
+    place = take(plan, 0.0)
     plan.pause(5.0)
-    plan.give_back(slot)
+    plan.give_back(place)
     assert times(plan, 3, now=1.0) == pytest.approx([5, 6, 7])
 
 
@@ -415,79 +415,81 @@ def test_a_shorter_pause_never_ends_a_longer_one():
     assert wait(plan, 0.0) == 30.0
 
 
-def test_the_refusal_of_an_older_request_does_not_cut_twice():
-    plan = schedule(60, burst=60)
-    slots = [take(plan, 0.0) for _ in range(5)]
-    assert [plan.refused(slot, 2.0, 0.3) for slot in slots] == [True, False, False, False, False]
-    assert plan.factor(0.3) == CUT
-    assert plan.paused_until == pytest.approx(2.3)
-
-
-def test_the_first_request_after_a_pause_may_begin_a_new_episode():
-    plan = schedule(60)
-    plan.refused(take(plan, 0.0), 5.0, 0.3)
-    slot = take(plan, 0.3)
-    assert slot.sent_at == pytest.approx(5.3)
-    assert plan.refused(slot, 5.0, 5.6)
-    assert plan.factor(5.6) == pytest.approx(CUT * CUT)
-
-
-def test_without_a_hint_the_pause_doubles_up_to_a_minute():
-    plan, now, pauses = schedule(60), 0.0, []
-    for _ in range(9):
-        slot = take(plan, now)
-        now = slot.sent_at
-        plan.refused(slot, None, now)
-        pauses.append(plan.paused_until - now)
-    assert pauses == pytest.approx([min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**n) for n in range(9)])
-
-
-def test_only_an_answer_sent_after_the_pause_ends_the_series():
-    plan = schedule(60, burst=60)
-    early, refused = take(plan, 0.0), take(plan, 0.0)
-    plan.refused(refused, None, 0.3)
-    plan.answered(early, None, 0.5)
-    again = take(plan, 0.5)
-    plan.refused(again, None, again.sent_at)
-    assert plan.paused_until - again.sent_at == pytest.approx(2 * FIRST_PAUSE_S)
-    fresh = take(plan, again.sent_at)
-    plan.answered(fresh, None, fresh.sent_at + 0.3)
-    last = take(plan, fresh.sent_at + 0.3)
-    plan.refused(last, None, last.sent_at)
-    assert plan.paused_until - last.sent_at == pytest.approx(FIRST_PAUSE_S)
-
-
 @pytest.mark.parametrize("nonsense", [None, 0, -3, math.nan, math.inf, -math.inf])
 def test_a_nonsensical_hint_is_ignored(nonsense):
     plan = schedule(60)
     plan.refused(take(plan, 0.0), nonsense, 0.3)
-    assert plan.paused_until == pytest.approx(0.3 + FIRST_PAUSE_S)
+    assert plan.paused_until == pytest.approx(1.3)
 
 
-def test_a_hint_on_an_older_request_prolongs_the_pause():
+def test_a_refusal_pauses_and_the_others_of_the_same_time_do_not_prolong_it():
+    plan = schedule(60, burst=60)
+    places = [take(plan, 0.0) for _ in range(5)]
+    assert [plan.refused(place, 2.0 - 0.1 * n, 0.3 + 0.1 * n) for n, place in enumerate(places)] == [True] + [False] * 4
+    assert plan.paused_until == pytest.approx(2.3)
+
+
+def test_a_longer_hint_on_an_older_request_prolongs_the_pause():
     plan = schedule(60, burst=60)
     first, second = take(plan, 0.0), take(plan, 0.0)
     plan.refused(first, 2.0, 0.3)
-    assert not plan.refused(second, 30.0, 0.4)
+    assert plan.refused(second, 30.0, 0.4)
     assert plan.paused_until == pytest.approx(30.4)
-    assert plan.factor(0.4) == CUT
 
 
-def test_the_pace_after_a_cut_is_slower_and_recovers_after_quiet_periods():
+def test_a_refused_request_that_is_settled_afterwards_is_no_success():
     plan = schedule(60)
-    plan.refused(take(plan, 0.0), 1.0, 0.0)
+    for _ in range(3):
+        place = take(plan, max(0.0, plan.paused_until))
+        plan.refused(place, None, place.sent_at)
+        plan.answered(place, 0, place.sent_at)
+    assert plan.refusals.in_a_row == 3
+    assert plan.refusals.accepted == 0
+
+
+def test_after_two_refusals_in_a_row_one_request_goes_first_and_the_others_a_round_trip_later():
+    plan, now = schedule(6000), 0.0
+    for _ in range(2):
+        place = take(plan, now)
+        now = place.sent_at + 0.5
+        plan.refused(place, None, now)
+    probe = take(plan, now)
+    assert take(plan, now).sent_at == pytest.approx(probe.sent_at + 0.5)
+
+
+def test_where_no_limit_is_set_no_rate_is_cut_and_a_limit_starts_anew():
+    plan, now = schedule(None), 0.0
+    for _ in range(50):
+        place = take(plan, now)
+        now = place.sent_at + 0.1
+        plan.refused(place, 0.25, now)
+    assert plan.factor(now) == 1
+    plan.change(plan.requests, 600, now)
+    for _ in range(50):
+        place = take(plan, now)
+        now = place.sent_at + 0.1
+        plan.refused(place, 0.25, now)
+    assert plan.factor(now) < 1
+    plan.change(plan.requests, 600, now)
+    assert plan.factor(now) < 1
+    plan.change(plan.requests, 60, now)
+    assert plan.factor(now) == 1
+
+
+def test_the_pace_after_a_cut_is_slower():
+    plan = schedule(60)
+    plan.refusals.level, plan.refusals.grows_at = 0.5, 1000.0
     first, second = take(plan, 0.0), take(plan, 0.0)
-    assert second.sent_at - first.sent_at == pytest.approx(1 / CUT)
-    factors = [plan.factor(1.0 + PERIOD_S * quiet) for quiet in range(9)]
-    assert factors == pytest.approx([0.7, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.0])
+    assert second.sent_at - first.sent_at == pytest.approx(2)
 
 
-def test_a_cut_on_the_way_up_starts_from_where_it_was():
+def test_a_pause_for_want_of_capacity_is_no_refusal():
     plan = schedule(60)
-    plan.refused(take(plan, 0.0), 1.0, 0.0)
-    slot = take(plan, 1.0 + 3 * PERIOD_S)
-    plan.refused(slot, 1.0, slot.sent_at)
-    assert plan.factor(slot.sent_at) == pytest.approx(0.8 * CUT)
+    for _ in range(20):
+        place = take(plan, max(0.0, plan.paused_until))
+        plan.answered(place, None, place.sent_at)
+        plan.pause(place.sent_at + 2)
+    assert plan.factor(plan.paused_until) == 1
 
 
 # Anything, in any order
@@ -508,18 +510,18 @@ def test_a_cut_on_the_way_up_starts_from_where_it_was():
 @settings(max_examples=80, deadline=None, database=None)
 def test_whatever_happens_the_sums_stay_true_and_nothing_waits_for_ever(limit, tokens, burst, steps):
     plan = schedule(limit, tokens=tokens, burst=burst)
-    now, slots = 0.0, []
+    now, places = 0.0, []
     for step, share in steps:
-        slot = slots[int(share * (len(slots) - 1))] if slots else None
+        place = places[int(share * (len(places) - 1))] if places else None
         if step == "take":
-            slots.append(take(plan, now, 50 * share))
-            now = slots[-1].sent_at
-        elif step == "answered" and slot:
-            plan.answered(slot, 100 * share, now)
-        elif step == "refused" and slot:
-            plan.refused(slot, 10 * share or None, now)
-        elif step == "give_back" and slot:
-            plan.give_back(slot)
+            places.append(take(plan, now, 50 * share))
+            now = places[-1].sent_at
+        elif step == "answered" and place:
+            plan.answered(place, 100 * share, now)
+        elif step == "refused" and place:
+            plan.refused(place, 10 * share or None, now)
+        elif step == "give_back" and place:
+            plan.give_back(place)
         elif step == "change":
             plan.change(plan.requests, None if share == 0 else 30 * share + 0.1, now)
         elif step == "change_tokens":
@@ -528,7 +530,9 @@ def test_whatever_happens_the_sums_stay_true_and_nothing_waits_for_ever(limit, t
             plan.pause(now + 30 * share)
         elif step == "rest":
             now += 100 * share
-        assert plan.requests.used == sum(slot.requests for slot in plan._window)
-        assert plan.tokens.used == pytest.approx(sum(slot.tokens for slot in plan._window), abs=1e-6)
+        leaves_at, requests, weights = plan.window.entries()
+        assert list(leaves_at) == sorted(set(leaves_at))
+        assert plan.window.requests == sum(requests)
+        assert plan.window.tokens == pytest.approx(sum(weights), abs=1e-6)
         assert 0 < plan.factor(now) <= 1
     assert wait(plan, now, 50) < math.inf
