@@ -45,7 +45,8 @@ def equal(one, other):
     assert_frame_equal(one.units, other.units, check_exact=True)
     assert one.stopped == other.stopped
     assert one.description == other.description
-    assert one.summary() == other.summary()
+    # How to go on depends on whether the prompt is at hand.
+    assert one.summary() | {"go on": ""} == other.summary() | {"go on": ""}
     assert one.categories == other.categories
 
 

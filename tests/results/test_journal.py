@@ -69,7 +69,8 @@ def equal(loaded, live):
     pd.testing.assert_frame_equal(loaded.units, live.units, check_freq=False)
     assert loaded.categories == live.categories
     if live.stopped is None:
-        assert str(loaded) == str(live)
+        # How to go on depends on whether the prompt is at hand.
+        assert loaded.summary() | {"go on": ""} == live.summary() | {"go on": ""}
 
 
 # durable, and asked once
