@@ -98,7 +98,9 @@ def majorities(predictions: pd.DataFrame) -> pd.DataFrame:
     """
     codes, labels = label_codes(predictions["prediction"])
     columns = ["unit_id", *arm_columns(predictions.columns)]
-    pair = predictions.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    # Numbers stand for the ids while they are grouped: half a surrogate pair in an id fits no index of texts.
+    numbered = predictions[columns].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
+    pair = numbered.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy()
     table = predictions.loc[~pd.Series(pair, index=predictions.index).duplicated(), columns].reset_index(drop=True)
     voted = (codes >= 0) & predictions["status"].eq("ok").to_numpy(bool)
     # A number for each unit × arm × label, so that their votes are counted in one pass.
