@@ -2,7 +2,8 @@
 
 from llmlab.simulate.counts import Arrival, Counts
 from llmlab.simulate.faults import FAULTS
-from llmlab.simulate.server import MODELS, SimulatedProvider
+from llmlab.simulate.server import SimulatedProvider
+from llmlab.simulate.service import MODELS
 from llmlab.simulate.settings import Settings
 from llmlab.simulate.start import client
 

@@ -14,7 +14,11 @@ from llmlab.simulate.reply import Reply, refuse
 from llmlab.simulate.settings import Settings
 
 PRICE_USD = (0.15e-6, 0.60e-6)
-"""US dollars per prompt token and per completion token, for `Settings.cost`."""
+"""US dollars per prompt token and per completion token."""
+DISCOUNTS = {"default": 1.0, "flex": 0.5, "batch": 0.5}
+"""The share of the price that is charged, by tier."""
+FLEX_SLOWER = 4
+"""So many times longer a request of the flex tier takes."""
 
 _EFFORT_TOKENS = {"none": 0, "minimal": 16, "low": 64, "medium": 256, "high": 768, "xhigh": 1536}
 
@@ -33,12 +37,15 @@ class Request:
         When the rate limit saw it (`time.monotonic()`, s).
     query : str
         What follows the "?" in its address.
+    tier : str
+        How it is processed: "default", "flex" or "batch".
     """
 
     body: Mapping[str, Any]
     key: str = ""
     at_s: float = 0.0
     query: str = ""
+    tier: str = "default"
 
     @property
     def model(self) -> str:
@@ -92,7 +99,7 @@ def complete(settings: Settings, request: Request, digest: bytes, times: int) ->
     body, model, texts = request.body, request.model, texts_of(request.body["messages"])
     draws = hashlib.blake2b(digest + times.to_bytes(8, "big")).digest()
     luck = [int.from_bytes(draws[at : at + 4], "big") / 2**32 for at in range(0, 32, 4)]
-    delay_s = settings.latency_s + settings.jitter_s * luck[0]
+    delay_s = (settings.latency_s + settings.jitter_s * luck[0]) * (FLEX_SLOWER if request.tier == "flex" else 1)
     if luck[1] < settings.error_rate:
         message = "The server had an error while processing your request. Sorry about that!"
         return _late(refuse(500, message, "server_error"), delay_s)
@@ -109,6 +116,7 @@ def complete(settings: Settings, request: Request, digest: bytes, times: int) ->
         reasoning = min(reasoning, most)
         written, finish = most - reasoning, "length"
         content = content[: written * 4]
+    spent_usd = prompt * PRICE_USD[0] + (reasoning + written) * PRICE_USD[1]
     tally = {
         "prompt_tokens": prompt,
         "completion_tokens": reasoning + written,
@@ -116,6 +124,7 @@ def complete(settings: Settings, request: Request, digest: bytes, times: int) ->
         "cached_tokens": prompt // 128 * 128 if times and prompt >= 1024 else 0,
         "reasoning_tokens": reasoning,
         "malformed": int(malformed),
+        "cost_usd": round(spent_usd * DISCOUNTS[request.tier], 10),
     }
     end = f',"usage":{json.dumps(_usage(tally, settings.cost))}}}'
     if luck[6] < settings.missing_usage_rate:
@@ -124,28 +133,33 @@ def complete(settings: Settings, request: Request, digest: bytes, times: int) ->
         f'{{"id":"chatcmpl-{draws[:12].hex()}","object":"chat.completion","created":{int(time.time())},'
         f'"model":{json.dumps(model + " (simulated)")},"provider":"llmlab simulate","system_fingerprint":"simulated",'
         f'"choices":[{{"index":0,"message":{{"role":"assistant","content":{json.dumps(content)},"refusal":null}},'
-        f'"logprobs":null,"finish_reason":"{finish}"}}]{end}'
+        f'"logprobs":null,"finish_reason":"{finish}"}}],"service_tier":"{_served(request)}"{end}'
     )
     return Reply(200, text.encode(), tally=tally, delay_s=delay_s)
 
 
-def tokens_of(tally: Mapping[str, int]) -> int:
+def tokens_of(tally: Mapping[str, float]) -> int:
     """The total tokens of a reply, whether or not its usage reaches the client."""
-    return tally.get("total_tokens", 0) or tally.get("unsent_tokens", 0)
+    return int(tally.get("total_tokens", 0) or tally.get("unsent_tokens", 0))
 
 
-def unseen(tally: Mapping[str, int]) -> dict[str, int]:
+def unseen(tally: Mapping[str, float]) -> dict[str, int]:
     """The same tally when the answer, or its usage, does not reach the client."""
     total = tokens_of(tally)
     return {"usage_missing": 1, "unsent_tokens": total} if total else {}
 
 
-def _usage(tally: Mapping[str, int], cost: bool) -> dict[str, Any]:
+def _served(request: Request) -> str:
+    """The tier as the answer names it; of a batch it says nothing, as at real providers."""
+    return "flex" if request.tier == "flex" else "default"
+
+
+def _usage(tally: Mapping[str, float], cost: bool) -> dict[str, Any]:
     usage: dict[str, Any] = {name: tally[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
     usage["prompt_tokens_details"] = {"cached_tokens": tally["cached_tokens"]}
     usage["completion_tokens_details"] = {"reasoning_tokens": tally["reasoning_tokens"]}
     if cost:
-        usage["cost"] = round(tally["prompt_tokens"] * PRICE_USD[0] + tally["completion_tokens"] * PRICE_USD[1], 9)
+        usage["cost"] = tally["cost_usd"]
     return usage
 
 

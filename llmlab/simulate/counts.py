@@ -6,7 +6,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,17 @@ class Counts:
         Usage that reached the wire, as far as a careful reader can count it.
     usage_missing, unsent_tokens : int
         Answers that were paid for without their usage reaching the wire, and the total tokens of them.
+    cost_usd : float
+        What the answers cost whose usage reached the wire, in US dollars, at the prices of `gpt-4o-mini`; half for flex
+        and batch.
+    batch_lines : int
+        Lines of batches that were worked on; not in `requests`, but in the tokens and the cost.
     peak_in_flight : int
         Most requests at a time.
     max_in_window : int
         Most requests accepted in any one period, for one API key.
-    models : mapping of str to (mapping of str to int)
-        The counts down to `unsent_tokens`, by model.
+    models : mapping of str to (mapping of str to float)
+        The counts down to `batch_lines`, by model.
     """
 
     requests: int = 0
@@ -48,9 +53,11 @@ class Counts:
     total_tokens: int = 0
     usage_missing: int = 0
     unsent_tokens: int = 0
+    cost_usd: float = 0.0
+    batch_lines: int = 0
     peak_in_flight: int = 0
     max_in_window: int = 0
-    models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Arrival(NamedTuple):
@@ -65,7 +72,7 @@ class Book:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tally: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._tally: defaultdict[str, Any] = defaultdict(Counter)
         self._arrived: list[float] = []
         self._outcomes: list[str] = []
         self._peak_in_flight = 0
@@ -82,13 +89,18 @@ class Book:
             self._peak_in_flight = max(self._peak_in_flight, self.in_flight.total())
             return len(self._arrived) - 1
 
-    def end(self, number: int, model: str, outcome: str, tally: Mapping[str, int]) -> None:
+    def end(self, number: int, model: str, outcome: str, tally: Mapping[str, float]) -> None:
         """Count how a request ended, once; before it is sent, so that whoever has the answer finds it counted."""
         with self._lock:
             if self._outcomes[number] == "open":
                 self._outcomes[number] = outcome
                 self._tally[model][outcome] += 1
                 self._tally[model].update(tally)
+
+    def add(self, model: str, tally: Mapping[str, float]) -> None:
+        """Count something that is no request of its own."""
+        with self._lock:
+            self._tally[model].update(tally)
 
     def counts(self, max_in_window: int) -> Counts:
         """A snapshot."""

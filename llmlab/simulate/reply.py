@@ -23,7 +23,7 @@ class Reply:
     body : bytes
     headers : mapping of str to (str or None)
         `None` leaves a header out that is usually sent.
-    tally : mapping of str to int
+    tally : mapping of str to float
         What to add to the provider's counts when the reply has been sent whole.
     delay_s : float
         Seconds from the request's arrival until it is sent.
@@ -32,7 +32,7 @@ class Reply:
     status: int
     body: bytes = b""
     headers: Headers = field(default_factory=dict)
-    tally: Mapping[str, int] = field(default_factory=dict)
+    tally: Mapping[str, float] = field(default_factory=dict)
     delay_s: float = 0.0
 
     @property

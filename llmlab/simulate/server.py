@@ -11,22 +11,14 @@ import random
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from llmlab.simulate.completion import Request, complete, read_body, tokens_of, unseen
-from llmlab.simulate.counts import Arrival, Book, Counts
-from llmlab.simulate.faults import FAULTS
-from llmlab.simulate.reply import Reply, as_json, refuse
+from llmlab.simulate.completion import Request, read_body, unseen
+from llmlab.simulate.counts import Arrival, Counts
+from llmlab.simulate.reply import Reply
+from llmlab.simulate.service import Service
 from llmlab.simulate.settings import Settings
-from llmlab.simulate.window import Window
-
-MODELS = ("simulated/small", "simulated/large")
-"""The models that are listed when no others are set; any other name is answered too."""
-
-_FAULT_MODEL = "fault/"
 
 
 class SimulatedProvider:
@@ -57,21 +49,22 @@ class SimulatedProvider:
 
     def __init__(self, settings: Settings | None = None, port: int = 0) -> None:
         self.settings = settings or Settings()
-        self._server = self._make_server(port)
+        self._service = self._make_service()
+        self._server = Server(self._service, port)
         self._server.start()
         self.base_url = f"http://127.0.0.1:{self._server.port}/v1"
         self._finalizer = weakref.finalize(self, self._server.stop)
 
-    def _make_server(self, port: int) -> Server:
-        return Server(self.settings, port)
+    def _make_service(self) -> Service:
+        return Service(self.settings)
 
     def counts(self) -> Counts:
         """What was served until now; also after closing."""
-        return self._server.counts()
+        return self._service.counts()
 
     def arrivals(self) -> list[Arrival]:
         """All requests in the order in which the rate limit saw them."""
-        return self._server.book.arrivals()
+        return self._service.book.arrivals()
 
     def close(self) -> None:
         """End the thread and close every connection; again is harmless."""
@@ -91,22 +84,19 @@ class SimulatedProvider:
 
 
 class Server:
-    """The provider's state and its thread; it knows nothing of the `SimulatedProvider` that owns it.
+    """The provider's thread, its port and HTTP; it knows nothing of the `SimulatedProvider` that owns it.
 
     Parameters
     ----------
-    settings : Settings
+    service : Service
+        Decides what is replied.
     port : int
         Of 127.0.0.1; 0 is any free one.
     """
 
-    def __init__(self, settings: Settings, port: int) -> None:
-        self.settings = settings
-        self.book = Book()
-        self.windows: dict[str, Window] = {}
-        self.answered: Counter[bytes] = Counter()
-        self.faulty_since: float | None = None
-        self.random = random.Random(settings.seed)
+    def __init__(self, service: Service, port: int) -> None:
+        self.service = service
+        self.random = random.Random(service.settings.seed)
         self.port = port
         self.loop = asyncio.new_event_loop()
         self.stopping = asyncio.Event()
@@ -131,10 +121,6 @@ class Server:
         # The garbage collector may call this in the server's own thread.
         if threading.current_thread() is not self.thread:
             self.thread.join(5)
-
-    def counts(self) -> Counts:
-        """What was served until now."""
-        return self.book.counts(max((window.peak for window in list(self.windows.values())), default=0))
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -172,83 +158,53 @@ class Server:
         path, _, query = request.raw_path.partition("?")
         if path == "/v1/chat/completions" and request.method == "POST":
             return await self._chat(request, query)
-        return await self._send(request, self.elsewhere(request.method, path), {})
+        if path.startswith(("/v1/files", "/v1/batches")):
+            return await self._send(request, await self._queued(request, path.removeprefix("/v1")), {})
+        return await self._send(request, self.service.elsewhere(request.method, path), {})
 
-    def elsewhere(self, method: str, path: str) -> Reply:
-        """The reply to a request for anything but an answer."""
-        if path == "/v1/chat/completions":
-            return refuse(405, f"{method} is not allowed here; POST is.")
-        if path == "/v1/models":
-            names = self.settings.models or MODELS
-            listed = [{"id": name, "object": "model", "created": 0, "owned_by": "llmlab simulate"} for name in names]
-            return as_json({"object": "list", "data": listed})
-        if path == "/stats":
-            return as_json(vars(self.counts()))
-        return refuse(404, f"There is nothing at {path}; try /v1/chat/completions.")
+    async def _queued(self, request: Any, path: str) -> Reply:
+        """A request about the batch queue."""
+        if request.method != "POST" or path != "/files":
+            return self.service.queue(request.method, path, _key(request), await request.read())
+        form = {part.name: (part.filename, bytes(await part.read())) async for part in await request.multipart()}
+        name, content = form.get("file", (None, b""))
+        _, purpose = form.get("purpose", (None, b""))
+        return self.service.upload(_key(request), name or "", purpose.decode(), content)
 
     async def _chat(self, request: Any, query: str) -> _Written:
         """Take in one request, decide its reply at once, and send it when its time has come."""
         raw = await request.read()
-        if self.settings.arrival_jitter_s:
-            await asyncio.sleep(self.random.uniform(0, self.settings.arrival_jitter_s))
+        if self.service.settings.arrival_jitter_s:
+            await asyncio.sleep(self.random.uniform(0, self.service.settings.arrival_jitter_s))
         body = read_body(raw)
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        came = Request({} if isinstance(body, Reply) else body, key, time.monotonic(), query)
-        number = self.book.open(came.model, came.at_s)
+        checked = {} if isinstance(body, Reply) else body
+        tier = "flex" if checked.get("service_tier") == "flex" else "default"
+        came = Request(checked, _key(request), time.monotonic(), query, tier)
+        number = self.service.book.open(came.model, came.at_s)
         outcome, tally = "dropped", {}
         try:
-            reply = body if isinstance(body, Reply) else self.decide(came)
+            reply = body if isinstance(body, Reply) else self.service.decide(came)
             tally = unseen(reply.tally)
             if reply.delay_s:
                 await asyncio.sleep(reply.delay_s)
             if request.transport is None or request.transport.is_closing():
                 return _Written(False)
             outcome, tally = reply.outcome, reply.tally
-            self.book.end(number, came.model, outcome, tally)
+            self.service.book.end(number, came.model, outcome, tally)
             return await self._send(request, reply, {"x-request-id": f"req_{number:08x}"})
         finally:
-            self.book.end(number, came.model, outcome, tally)
-            self.book.in_flight[came.model] -= 1
+            self.service.book.end(number, came.model, outcome, tally)
+            self.service.book.in_flight[came.model] -= 1
 
     @staticmethod
     async def _send(request: Any, reply: Reply, headers: Mapping[str, str | None]) -> _Written:
         keep = {} if request.keep_alive else {"Connection": "close"}
         return _Written(await reply.send(request.transport, {**headers, **keep}) and request.keep_alive)
 
-    def decide(self, request: Request) -> Reply:
-        """A fault, a refusal, an error or an answer; the state that it depends on is booked here."""
-        fault = self.fault(request)
-        if fault is not None:
-            return replace(fault, delay_s=fault.delay_s + self.settings.latency_s)
-        most = self.settings.max_in_flight
-        if most is not None and self.book.in_flight.total() > most:
-            return refuse(429, f"Too many requests at the same time: {most} allowed.", "requests", "slow_down")
-        limit, tokens, period_s = self.settings.window
-        window = self.windows.setdefault(request.key, Window(limit, tokens, period_s))
-        digest = request.digest(self.settings.seed)
-        # The answer is made first only where its tokens are needed to decide.
-        reply = complete(self.settings, request, digest, self.answered[digest]) if tokens else None
-        weight = tokens_of(reply.tally) if reply else 0
-        wait_s = window.admit(request.at_s, weight, self.settings.count_refused)
-        if wait_s:
-            return window.refusal(request.model, request.at_s, wait_s, weight)
-        reply = reply or complete(self.settings, request, digest, self.answered[digest])
-        self.answered[digest] += 1
-        return replace(reply, headers=window.headers(request.at_s))
 
-    def fault(self, request: Request) -> Reply | None:
-        """The fault that this request meets, if any: the one its model is named after, or the one that is set."""
-        if request.model.startswith(_FAULT_MODEL):
-            name = request.model.removeprefix(_FAULT_MODEL)
-            unknown = refuse(404, f"There is no fault {name!r}; there are {', '.join(FAULTS)}.", code="model_not_found")
-            return FAULTS.get(name, unknown)
-        if self.settings.fault is None or self.answered.total() < self.settings.fault_after:
-            return None
-        if self.faulty_since is None:
-            self.faulty_since = request.at_s
-        lasts_s = self.settings.fault_s
-        over = lasts_s is not None and request.at_s - self.faulty_since >= lasts_s
-        return None if over else FAULTS[self.settings.fault]
+def _key(request: Any) -> str:
+    """The API key that a request came with."""
+    return request.headers.get("Authorization", "").removeprefix("Bearer ")
 
 
 class _Written:

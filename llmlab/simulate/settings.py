@@ -8,12 +8,16 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from llmlab.errors import InputError
 from llmlab.simulate.faults import FAULTS
+
+BATCH_FAULT_NAMES = ("none", "missing", "doubled", "errors", "expired", "cancelled", "failed", "gone")
+"""Lines that are missing, doubled or in the error file; a batch that expires, is cancelled elsewhere, is refused whole,
+or whose output file is gone."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,13 @@ FAULT = Kind(
 )
 
 
+BATCH_FAULTS = Kind(
+    f"any of {', '.join(BATCH_FAULT_NAMES)}; on the command line missing,doubled",
+    lambda value: isinstance(value, Sequence) and not isinstance(value, str) and set(value) <= set(BATCH_FAULT_NAMES),
+    lambda text: tuple(text.split(",")),
+)
+
+
 def _setting(default: Any, kind: Kind, meaning: str) -> Any:
     return field(default=default, metadata={"kind": kind, "meaning": meaning})
 
@@ -117,6 +128,10 @@ class Settings:
     fault: str | None = _setting(None, FAULT, "a fault of real providers that requests meet instead of an answer")
     fault_after: int = _setting(0, COUNT, "requests that are answered before the fault begins")
     fault_s: float | None = _setting(None, DURATION, "from the first request that meets the fault until it is over")
+    batch_s: float = _setting(2.0, PERIOD, "from the creation of a batch to its end, a day at a real provider")
+    batch_lines: int = _setting(50_000, COUNT, "the most requests in a batch")
+    enqueued_tokens: int | None = _setting(None, LIMIT, "tokens that may wait in the batches of a model, per API key")
+    batch_faults: Sequence[str] = _setting((), BATCH_FAULTS, "what the first, second, … batch meets")
     seed: int = _setting(
         0, SEED, "of every draw but the order of the two jitters: the same requests get the same answers"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 
@@ -32,6 +32,10 @@ def client(
     fault: str | None = Settings.fault,
     fault_after: int = Settings.fault_after,
     fault_s: float | None = Settings.fault_s,
+    batch_s: float = Settings.batch_s,
+    batch_lines: int = Settings.batch_lines,
+    enqueued_tokens: int | None = Settings.enqueued_tokens,
+    batch_faults: Sequence[str] = Settings.batch_faults,
     seed: int = Settings.seed,
     **unknown: object,
 ) -> SimulatedProvider:
@@ -83,6 +87,10 @@ def client(
             fault=fault,
             fault_after=fault_after,
             fault_s=fault_s,
+            batch_s=batch_s,
+            batch_lines=batch_lines,
+            enqueued_tokens=enqueued_tokens,
+            batch_faults=batch_faults,
             seed=seed,
         )
     )

@@ -76,16 +76,10 @@ def parse(text: str) -> Spec:
 
 
 class Player:
-    """Plays faults, and remembers what it has played.
+    """Plays faults, and remembers what it has played; `port` is the provider's, as soon as it is known."""
 
-    Parameters
-    ----------
-    port : int
-        The provider's.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
+        self.port = 0
         self.played: Counter[object] = Counter()
         self.since: dict[str, float] = {}
         self.windows: dict[tuple[str, str], Window] = {}

@@ -42,6 +42,7 @@ def test_what_is_given_is_what_is_set(simulated):
     other = {
         float: 0.5, int: 7, bool: True, "limit": 9, "tokens": 900, "models": {"m": 0.5}, "fault": "outage", "fault_s": 3.0,
         "max_in_flight": 2, "requests_per_minute": None, "tokens_per_minute": None,
+        "enqueued_tokens": 500, "batch_faults": ("gone", "none"),
     }  # fmt: skip
     given = {one.name: other.get(one.name, other.get(type(one.default))) for one in fields(simulate.Settings)}
     assert vars(simulated(**given).settings) == given
