@@ -54,7 +54,7 @@ class Request:
 
     def digest(self, seed: int) -> bytes:
         """The same for the same seed, model and messages: all that an answer follows from."""
-        named = json.dumps([seed, self.body["model"], self.body["messages"]]).encode()
+        named = json.dumps([seed, self.model, self.body.get("messages")]).encode()
         return hashlib.blake2b(named, digest_size=16).digest()
 
 

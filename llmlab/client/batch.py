@@ -1,0 +1,195 @@
+"""A provider's batch queue, through the openai package's `files` and `batches`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmlab.client.failures import diagnose, explain
+from llmlab.errors import AttemptError, BadResponseError, ConfigError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+ENDED = ("completed", "failed", "expired", "cancelled")
+NONCE = "llmlab"
+"""The name in a batch's metadata under which it is found again."""
+
+_NO_SUCH_ADDRESS = (404, 405, 501)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """Where a batch stands.
+
+    Attributes
+    ----------
+    batch_id, status : str
+        As the provider says; see `ENDED`.
+    created_at, ended_at, expires_at : float or None
+        Seconds since the epoch.
+    total, done, failed : int
+        Requests; 0 until the provider has read them.
+    output_file_id, error_file_id : str or None
+    problems : tuple of (str, str)
+        Why it failed as a whole: code and message.
+    nonce : str or None
+        What it was created with.
+    """
+
+    batch_id: str
+    status: str
+    created_at: float
+    ended_at: float | None
+    expires_at: float | None
+    total: int
+    done: int
+    failed: int
+    output_file_id: str | None
+    error_file_id: str | None
+    problems: tuple[tuple[str, str], ...]
+    nonce: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in ENDED
+
+
+class BatchClient:
+    """The batch queue of one endpoint.
+
+    Every method raises an `AttemptError` that says what the failure means: a `TransientError` may be tried again, a
+    `FatalError` may not.
+
+    Parameters
+    ----------
+    sdk : AsyncOpenAI
+        Used as it is.
+    key : str
+        Removed from whatever comes back.
+    """
+
+    def __init__(self, sdk: AsyncOpenAI, key: str) -> None:
+        self._sdk, self._key = sdk, key
+
+    async def upload(self, content: bytes) -> str:
+        """Upload the lines of a batch; returns the file's id.
+
+        Raises
+        ------
+        ConfigError
+            The endpoint has no batch queue.
+        """
+        import openai
+
+        try:
+            file = await self._sdk.files.create(file=("llmlab.jsonl", content), purpose="batch")
+            return _checked(file, "id").id
+        except openai.APIStatusError as raised:
+            if raised.status_code in _NO_SUCH_ADDRESS:
+                raise ConfigError(
+                    f"{self._sdk.base_url} has no batch queue ({raised.status_code} at /files): leave out batch= to "
+                    "ask it live."
+                ) from None
+            raise self._explained(raised) from None
+        except AttemptError:
+            raise
+        except Exception as raised:
+            raise self._explained(raised) from None
+
+    async def create(self, file_id: str, nonce: str) -> BatchState:
+        """Create a batch of an uploaded file; it can be found again by the nonce."""
+        made = self._sdk.batches.create(
+            input_file_id=file_id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={NONCE: nonce},
+        )
+        return _state(await self._made(made))
+
+    async def find(self, nonces: set[str]) -> dict[str, BatchState]:
+        """The batches that were created with these nonces, as far as the provider still lists them."""
+        found: dict[str, BatchState] = {}
+        async for state in self._listed():
+            if state.nonce in nonces:
+                found[str(state.nonce)] = state
+            if len(found) == len(nonces):
+                break
+        return found
+
+    async def look(self, batch_id: str) -> BatchState:
+        """Where a batch stands now."""
+        return _state(await self._made(self._sdk.batches.retrieve(batch_id)))
+
+    async def cancel(self, batch_id: str) -> BatchState:
+        """Ask the provider to cancel a batch; what is done by then is charged and can be read."""
+        return _state(await self._made(self._sdk.batches.cancel(batch_id)))
+
+    async def read(self, file_id: str) -> bytes:
+        """The content of a file."""
+        return (await self._made(self._sdk.files.content(file_id))).content
+
+    async def delete(self, file_id: str) -> None:
+        """Delete a file of ours that is not needed any more."""
+        await self._made(self._sdk.files.delete(file_id))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sdk.close()
+
+    async def _listed(self) -> AsyncIterator[BatchState]:
+        page = _checked(await self._made(self._sdk.batches.list(limit=100)), "data")
+        while True:
+            for one in page.data:
+                yield _state(one)
+            if not page.has_next_page():
+                return
+            page = await self._made(page.get_next_page())
+
+    async def _made(self, call: Awaitable[_T]) -> _T:
+        try:
+            return await call
+        except Exception as raised:
+            # Whatever the SDK, its transport or the decoder raises.
+            raise self._explained(raised) from None
+
+    def _explained(self, raised: Exception) -> AttemptError:
+        import openai
+
+        if isinstance(raised, openai.APIStatusError):
+            body = raised.body if raised.body is not None else raised.response.text
+            return diagnose(raised.status_code, raised.response.headers, body, key=self._key)
+        return explain(raised, self._key, None)
+
+
+def _checked(answer: Any, name: str) -> Any:
+    """The answer, if it has that field; the SDK gives whatever came with status 200, a web page too."""
+    if getattr(answer, name, None) is None:
+        raise BadResponseError(f"the answer has no {name!r}: {str(answer)[:80]}")
+    return answer
+
+
+def _state(batch: Any) -> BatchState:
+    """A batch as the SDK gives it; fields that a provider leaves out are `None` or 0."""
+    batch = _checked(batch, "status")
+    ended = [getattr(batch, f"{status}_at", None) for status in ENDED]
+    counts = batch.request_counts
+    problems = (getattr(batch.errors, "data", None) or []) if batch.errors is not None else []
+    metadata = batch.metadata if isinstance(batch.metadata, Mapping) else {}
+    return BatchState(
+        batch_id=batch.id,
+        status=batch.status,
+        created_at=float(batch.created_at or 0),
+        ended_at=next((float(at) for at in ended if at is not None), None),
+        expires_at=batch.expires_at and float(batch.expires_at),
+        total=getattr(counts, "total", 0) or 0,
+        done=getattr(counts, "completed", 0) or 0,
+        failed=getattr(counts, "failed", 0) or 0,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+        problems=tuple((str(one.code or ""), str(one.message or "")) for one in problems),
+        nonce=metadata.get(NONCE),
+    )
