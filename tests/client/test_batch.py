@@ -85,7 +85,7 @@ async def test_a_batch_can_be_cancelled(queue):
         ("s503-html", errors.OverloadedError),
         ("w-reset", errors.ConnectionError),
         ("r429-after", errors.RateLimitError),
-        ("b-html", errors.BadResponseError),
+        ("b-html", errors.TransientError),
     ],
 )
 async def test_a_failure_is_an_error_of_the_house(queue, fault, kind):
