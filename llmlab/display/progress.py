@@ -64,6 +64,7 @@ def describe(tally: Tally) -> str:
         parts.append(f"to retry {tally.retrying}")
     parts.append(f"tokens {words.tokens(tally.prompt_tokens + tally.completion_tokens)}")
     parts.append(f"cost {words.cost(tally.cost_usd)}")
+    parts += words.batches(tally.batches)
     if tally.paused_s > 0:
         parts.append(f"paused by the provider, {words.duration(tally.paused_s)}")
     eta = tally.eta_s

@@ -15,6 +15,28 @@ RECENT_S = 10.0
 ENOUGH = 5
 
 
+@dataclass(frozen=True, slots=True)
+class QueuedBatch:
+    """One batch in the provider's queue.
+
+    Attributes
+    ----------
+    number, of : int
+        Which batch of how many, from 1.
+    done, total : int
+        Requests that are worked on, and all of them.
+    submitted_at, ends_by : float or None
+        Seconds since the epoch; `None` as long as it is not submitted.
+    """
+
+    number: int
+    of: int
+    done: int
+    total: int
+    submitted_at: float | None = None
+    ends_by: float | None = None
+
+
 @dataclass(slots=True)
 class Tally:
     """Where an experiment stands. `record`, `finish` and `limits` are told what happened; everything else reads.
@@ -39,6 +61,8 @@ class Tally:
         Requests per second that the limiter lets this experiment send; infinite without a limit.
     paused_s, paused_before_s : float
         Seconds until a paused key sends again, and seconds spent in pauses so far.
+    batches : tuple of QueuedBatch
+        What is in the provider's queue now.
     """
 
     trials: int
@@ -60,6 +84,7 @@ class Tally:
     rate: float = math.inf
     paused_s: float = 0.0
     paused_before_s: float = 0.0
+    batches: tuple[QueuedBatch, ...] = ()
     started: float = field(init=False)
     recent: deque[tuple[float, bool, float]] = field(default_factory=deque)
     _looked: float = field(init=False)
@@ -146,6 +171,9 @@ class Tally:
         left = self.trials - self.done
         if left <= 0:
             return 0.0
+        if self.batches:
+            # Only the provider knows; it says when they end at the latest.
+            return None
         enough = self.done >= ENOUGH
         per_trial = max(1.0, self.attempts / self.done) if enough else 1.0
         by_limit = left * per_trial / self.rate

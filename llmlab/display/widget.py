@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmlab.display import html as markup
@@ -160,7 +160,7 @@ def live_html(tally: Tally, history: History, stopped: str | None = None) -> str
     # Four and four, where there is room.
     drawn = markup.tiles(tiles, width_px=190)
     error = f"last error: {markup.short(tally.last_error)}" if tally.last_error else ""
-    return _page(tally, ahead, drawn, "", error)
+    return _page(tally, ahead, drawn, "", error, words.batches(tally.batches))
 
 
 def snapshot(tally: Tally, history: History, stopped: str | None = None) -> dict[str, str]:
@@ -189,7 +189,7 @@ def snapshot(tally: Tally, history: History, stopped: str | None = None) -> dict
     return {"text/html": _page(tally, f"took {took}", markup.tiles(tiles), stopped or "", errors), "text/plain": text}
 
 
-def _page(tally: Tally, right: str, tiles: str, stopped: str, error: str) -> str:
+def _page(tally: Tally, right: str, tiles: str, stopped: str, error: str, queued: Sequence[str] = ()) -> str:
     trials, done = tally.trials, tally.done
     under_way = min(tally.in_flight, max(0, trials - done))
     share = f" ({int(100 * done / trials)} %)" if trials else ""
@@ -205,6 +205,7 @@ def _page(tally: Tally, right: str, tiles: str, stopped: str, error: str) -> str
         f"<div style='{markup.DIGITS}'>{right}</div></div>",
         f"<div {aria} style='margin:5px 0'>{filled}</div>",
         f"<div style='{markup.KEYS}'>{''.join(keys)}</div>",
+        *(f"<div style='margin-top:6px;{markup.DIGITS}'>{markup.short(line, 200)}</div>" for line in queued),
         tiles,
     ]
     if stopped:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
+from datetime import datetime
 
 from llmlab.analysis import Total
+from llmlab.display.tally import QueuedBatch
+
+MOST_BATCHES = 3
 
 
 def usd(amount: float) -> str:
@@ -61,3 +67,37 @@ def span(seconds: float) -> str:
         (3600, "h") if seconds >= 10_800 else (60, "min") if seconds >= 180 or seconds in (60, 120) else (1, "s")
     )
     return f"{seconds / size:.3g} {unit}"
+
+
+def batches(queued: Sequence[QueuedBatch], now: float | None = None) -> list[str]:
+    """The batches in the provider's queue, a line each, and that nobody has to wait for them; nothing without any.
+
+    Parameters
+    ----------
+    now : float, optional
+        Seconds since the epoch; by default the present.
+    """
+    if not queued:
+        return []
+    lines = [_batch(one, time.time() if now is None else now) for one in queued[:MOST_BATCHES]]
+    if len(queued) > MOST_BATCHES:
+        rest = queued[MOST_BATCHES:]
+        done, total = sum(one.done for one in rest), sum(one.total for one in rest)
+        lines.append(f"{len(rest):,} more: {done:,} of {total:,} done")
+    return [*lines[:-1], f"{lines[-1]} · closing the notebook is fine"]
+
+
+def _batch(one: QueuedBatch, now: float) -> str:
+    where = f"batch {one.number} of {one.of}: {one.done:,} of {one.total:,} done"
+    if one.submitted_at is None:
+        return f"{where} · to be submitted"
+    ends = "" if one.ends_by is None else f" · ends by {_moment(one.ends_by, now)}"
+    return f"{where} · submitted {_moment(one.submitted_at, now)}{ends}"
+
+
+def _moment(at: float, now: float) -> str:
+    """`14:02`, `14:02 tomorrow`, `14:02 on 3 Dec`; local time."""
+    then, today = datetime.fromtimestamp(at), datetime.fromtimestamp(now)
+    days = (then.date() - today.date()).days
+    named = {0: "", 1: " tomorrow", -1: " yesterday"}
+    return f"{then:%H:%M}" + named.get(days, f" on {then.day} {then:%b}")

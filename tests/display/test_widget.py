@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmlab.display.tally import Tally
+from llmlab.display.tally import QueuedBatch, Tally
 from llmlab.display.widget import MOST_SAMPLES, History, clicks_wait, live_html, snapshot
 from tests.helpers import Clock, attempt, failing
 
@@ -78,3 +78,13 @@ def test_the_sparkline_keeps_the_whole_run_in_few_points():
 )
 def test_there_is_a_button_only_where_a_click_is_handled_at_once(kernel, main_thread, waits):
     assert clicks_wait(kernel, main_thread) == waits
+
+
+def test_batches_in_the_queue_are_lines_of_their_own_while_they_run():
+    tally = answered(Tally(100), 9)
+    tally.batches = (QueuedBatch(1, 1, 40, 91, submitted_at=1e9, ends_by=1e9 + 86_400),)
+    page = live_html(tally, History())
+    assert "batch 1 of 1: 40 of 91 done · submitted" in page
+    assert "closing the notebook is fine" in page
+    assert "ETA: no telling yet" in page
+    assert "batch" not in snapshot(tally, History())["text/html"]

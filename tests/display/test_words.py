@@ -1,9 +1,11 @@
 """An amount is said the same way everywhere, and what is unknown is never nothing."""
 
+from datetime import datetime
+
 import pytest
 
 from llmlab.analysis import Total
-from llmlab.display import words
+from llmlab.display import QueuedBatch, words
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,28 @@ def test_durations(seconds, text):
 )
 def test_none_and_all_are_never_rounded_to(part, whole, text):
     assert words.share(part, whole) == text
+
+
+def queued(number=1, **changes):
+    at = datetime(2026, 3, 4, 14, 2).timestamp()
+    return QueuedBatch(**{"number": number, "of": 3, "done": 31_204, "total": 50_000, "submitted_at": at,
+                          "ends_by": at + 86_400} | changes)  # fmt: skip
+
+
+def test_a_batch_says_where_it_is_and_that_nobody_has_to_wait():
+    now = datetime(2026, 3, 4, 15, 0).timestamp()
+    assert words.batches([queued(2)], now) == [
+        "batch 2 of 3: 31,204 of 50,000 done · submitted 14:02 · ends by 14:02 tomorrow · closing the notebook is fine"
+    ]
+    assert words.batches([], now) == []
+    assert words.batches([queued(submitted_at=None, done=0)], now)[0].startswith(
+        "batch 1 of 3: 0 of 50,000 done · to be submitted"
+    )
+    later = words.batches([queued()], now + 2 * 86_400)[0]
+    assert "submitted 14:02 on 4 Mar · ends by 14:02 yesterday" in later
+
+
+def test_many_batches_are_three_lines_and_the_rest():
+    lines = words.batches([queued(number) for number in range(1, 8)], 0.0)
+    assert len(lines) == 4
+    assert lines[-1] == "4 more: 124,816 of 200,000 done · closing the notebook is fine"
