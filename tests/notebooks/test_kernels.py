@@ -221,8 +221,9 @@ def test_two_experiments_in_the_background_show_two_views_and_share_the_limit(ke
 
 
 def test_stop_in_the_background_works_between_cells_too(kernel):
-    kernel.run("a = ll.start_experiment(units, **settings())")
+    cell = kernel.start("a = ll.start_experiment(units, **settings())")
     button = kernel.opened("ButtonModel")
+    kernel.finish(cell)
     kernel.advanced(2)
     kernel.click(button)
     assert reported(kernel.run("report(await a)"))["stopped"].startswith("stopped by the Stop button; ")
