@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test browser check bench format clean
+.PHONY: demo test test-lowest browser check bench format clean
 
 demo: .venv/core ## the main job: 250 units x 3 runs against the simulated provider
 	$(BIN)/python -m llmlab
 
 test: .venv/dev ## everything but the browser
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not browser"
+
+test-lowest: .venv-lowest/ready ## the same with the lowest versions of everything that llmlab needs
+	.venv-lowest/bin/python -m pytest -q -n auto --dist worksteal -m "not browser"
 
 browser: .venv/dev ## JupyterLab in a real browser (Debian: apt-get install chromium fonts-dejavu-core)
 	$(BIN)/python -m pytest -q -m browser
@@ -35,5 +38,12 @@ format: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+.venv-lowest/ready: pyproject.toml .ci/lowest.py
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(PYTHON) .ci/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' \
+		--constraint .venv-lowest/constraints.txt
+	touch $@
+
 clean:
-	rm -rf .venv llmlab-demo
+	rm -rf .venv .venv-lowest llmlab-demo

@@ -162,7 +162,7 @@ class BatchClient:
         if isinstance(raised, openai.APIStatusError):
             body = raised.body if raised.body is not None else raised.response.text
             return diagnose(raised.status_code, raised.response.headers, body, key=self._key)
-        return explain(raised, self._key, None)
+        return explain(raised, self._key)
 
 
 def _checked(answer: Any, name: str) -> Any:

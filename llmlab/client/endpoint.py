@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
+# What the openai package sets as the key of a client that has none of its own.
+_STAND_INS = ("<missing API key>", "workload-identity-auth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Endpoint:
     base_url : str
         Without `/chat/completions` and without a slash at its end.
     api_key : str
-        Left out of the repr.
+        Left out of the repr. Empty if the client asks a function for its keys.
     client : AsyncOpenAI or None
         The client that the user passed. Its retries are switched off; its connections are replaced unless its
         `http_client` is the user's own.
@@ -39,6 +41,24 @@ class Endpoint:
     api_key: str = field(repr=False)
     client: AsyncOpenAI | None = field(default=None, repr=False)
     simulated: bool = False
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be in no text; a simulated provider's key is an ordinary word."""
+        return () if self.simulated or not self.api_key else (self.api_key,)
+
+    @property
+    def account(self) -> str:
+        """Whose limits count: the key, or the address where the client asks a function for its keys."""
+        return self.api_key or self.base_url
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy of the environment; `name` holds no password, `url` may."""
+
+    name: str
+    url: str = field(repr=False)
 
 
 def resolve(base_url: str | None = None, api_key: str | None = None, client: object = None) -> Endpoint:
@@ -74,6 +94,9 @@ def resolve(base_url: str | None = None, api_key: str | None = None, client: obj
 
         if not isinstance(client, AsyncOpenAI):
             raise InputError("client= needs the asynchronous client: openai.AsyncOpenAI(...), not OpenAI(...).")
+        if key in _STAND_INS:
+            # The client has a function for its keys, or a token.
+            key = ""
         if key:
             _checked_key(key, "client.api_key", as_it_is=True)
         return Endpoint(str(url).rstrip("/"), key, client)
@@ -139,8 +162,8 @@ def _checked_url(url: str) -> str:
     return url
 
 
-def proxy_of(base_url: str) -> str | None:
-    """The proxy that the environment sets for this address, as messages name it: `HTTPS_PROXY (host)`.
+def proxy_of(base_url: str) -> Proxy | None:
+    """The proxy that the environment sets for this address.
 
     Raises
     ------
@@ -151,13 +174,13 @@ def proxy_of(base_url: str) -> str | None:
     scheme = next((scheme for scheme in (parts.scheme, "all") if proxies.get(scheme)), None)
     if scheme is None or proxy_bypass(parts.hostname or ""):
         return None
-    name, proxy = (
-        f"{scheme.upper()}_PROXY",
-        urlsplit(proxies[scheme] if "://" in proxies[scheme] else "http://" + proxies[scheme]),
-    )
+    name, url = f"{scheme.upper()}_PROXY", proxies[scheme]
+    if "://" not in url:
+        url = "http://" + url
+    proxy = urlsplit(url)
     if proxy.scheme not in ("http", "https"):
         raise InputError(
             f"{name} names a {proxy.scheme} proxy, which llmlab cannot use: unset it, or put {parts.hostname} into "
-            "NO_PROXY, or pass client=openai.AsyncOpenAI(...) with httpx2[socks] installed."
+            "NO_PROXY, or pass client=openai.AsyncOpenAI(...) with an http_client= that can."
         )
-    return f"{name} ({proxy.hostname})"
+    return Proxy(f"{name} ({proxy.hostname})", url)

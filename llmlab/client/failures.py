@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 from llmlab import errors
@@ -137,7 +138,9 @@ _SETTINGS = _any(r"""
 """)
 
 
-def diagnose(status: int | None, headers: Mapping[str, str], body: object, *, key: str = "") -> AttemptError:
+def diagnose(
+    status: int | None, headers: Mapping[str, str], body: object, *, key: str | tuple[str, ...] = ""
+) -> AttemptError:
     """The error that an error answer means.
 
     Parameters
@@ -146,7 +149,7 @@ def diagnose(status: int | None, headers: Mapping[str, str], body: object, *, ke
         The HTTP status, or the code inside a 200; `None` if the body gave no number.
     body : object
         Parsed JSON, or the text.
-    key : str
+    key : str or tuple of str
         Removed from the message wherever it is echoed.
 
     Returns
@@ -224,13 +227,13 @@ _BY_STATUS: dict[int, type[AttemptError]] = {
 }
 
 
-def explain(raised: Exception, key: str = "", proxy: str | None = None) -> AttemptError:
+def explain(raised: Exception, key: str | tuple[str, ...] = "", proxy: str = "") -> AttemptError:
     """The error that an exception of the SDK, its transport or a decoder means, read from the chain of its causes.
 
     Parameters
     ----------
-    proxy : str, optional
-        The proxy that the request went through, as it is named in messages.
+    proxy : str
+        The proxy that the request went through, as it is named in messages; empty if there was none.
     """
     chain = list(_causes(raised))
     names = " ".join(type(link).__name__ for link in chain)
@@ -259,13 +262,13 @@ def explain(raised: Exception, key: str = "", proxy: str | None = None) -> Attem
         return unknown
     if any_of("Connector", "ConnectError", "ProxyConnection", "ProxyError"):
         return errors.ConnectionError(f"could not connect{through}: {said}")
-    if any_of("BadStatusLine"):
+    if any_of("NotHttp", "BadStatusLine"):
         return errors.ConnectionError(f"no HTTP server answers there: {said}")
     # httpx-aiohttp reports a lost connection as ConnectTimeout too; aiohttp's own exception tells the two apart.
     lost = any_of("ServerDisconnected", "ClientOSError", "ConnectionReset", "BrokenPipe")
-    if any_of("ConnectTimeout") and not lost:
+    if any_of("ConnectTimeout", "ConnectionTimeoutError") and not lost:
         return errors.TimeoutError(f"could not connect in time{through}; nothing was sent")
-    if any_of("Decod", "zlib"):
+    if any_of("Decod") or any(isinstance(link, zlib.error) for link in chain):
         error: AttemptError = errors.BadResponseError(f"the body cannot be decoded: {said}")
     elif any_of("Timeout") and not lost:
         error = errors.TimeoutError("the server went silent; it may be billed")

@@ -14,12 +14,15 @@ _SECRET = re.compile(r"\b(?:(?:sk|xai)-|(?:gsk|hf)_|AIza|key-(?=\S*\d)|Bearer\s+
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>(.*?)</(?:title|h1)>", re.IGNORECASE | re.DOTALL)
 
 
-def without(key: str, text: str) -> str:
-    """`text` without the key; one as short as an ordinary word is no secret."""
-    return text.replace(key, "[key]") if len(key) >= SHORTEST_KEY else text
+def without(key: str | tuple[str, ...], text: str) -> str:
+    """`text` without the key or keys; one as short as an ordinary word is no secret."""
+    for secret in (key,) if isinstance(key, str) else key:
+        if len(secret) >= SHORTEST_KEY:
+            text = text.replace(secret, "[key]")
+    return text
 
 
-def one_line(text: str, key: str = "") -> str:
+def one_line(text: str, key: str | tuple[str, ...] = "") -> str:
     """`text` as one short line without the key, anything shaped like a key, or a web page."""
     if "<" in text and re.match(r"\s*(<!doctype|<html|<\?xml|<head|<body)", text, re.IGNORECASE):
         title = _TITLE.search(text)

@@ -21,7 +21,9 @@ from llmlab.records import NO_FEEDBACK, Reply
 _FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety"}
 
 
-def read_reply(status: int, headers: Mapping[str, str], body: bytes, *, key: str = "", learn: bool = False) -> Reply:
+def read_reply(
+    status: int, headers: Mapping[str, str], body: bytes, *, key: str | tuple[str, ...] = "", learn: bool = False
+) -> Reply:
     """One HTTP answer as a `Reply`.
 
     Parameters
@@ -31,8 +33,8 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, *, key: str
         Looked up in lower case.
     body : bytes
         Decompressed, otherwise as received.
-    key : str
-        The API key; removed wherever the provider echoes it.
+    key : str or tuple of str
+        The API key or keys; removed wherever the provider echoes them.
     learn : bool
         Whether to read the provider's limits from the headers.
     """
@@ -131,7 +133,7 @@ def _from_events(lines: list[str]) -> dict[str, Any] | None:
 
 
 def _read_completion(
-    data: dict[str, Any], headers: Mapping[str, str], key: str
+    data: dict[str, Any], headers: Mapping[str, str], key: str | tuple[str, ...]
 ) -> tuple[str | None, str | None, AttemptError | None, tuple[str, ...]]:
     """Text, finish reason, error and notes of a 200's JSON object."""
     choices = data.get("choices")

@@ -184,7 +184,7 @@ class Setup:
         if self.limiter is not None:
             return self.limiter
         return RateLimiterRegistry.get_limiter(
-            self.endpoint.api_key,
+            self.endpoint.account,
             self.requests_per_minute,
             base_url=self.endpoint.base_url,
             tokens_per_minute=... if self.tokens_per_minute is None else self.tokens_per_minute,

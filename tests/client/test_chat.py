@@ -1,17 +1,15 @@
 """What of the user's reaches the wire, what llmlab keeps to itself, and what comes back as a reply."""
 
-import asyncio
 import json
-import threading
 
 import openai
 import pytest
-from aiohttp import web
 
 import llmlab as ll
 from llmlab.client.chat import ChatClient, checked_request, encode
 from llmlab.client.endpoint import Endpoint
 from llmlab.errors import InputError
+from tests.servers import chat_server
 
 KEY = "sk-test-5ecre7-5ecre7"
 
@@ -53,39 +51,9 @@ def test_lone_surrogates_are_replaced_and_the_rest_stays():
 
 
 @pytest.fixture
-def recorder():
-    """A server that answers well and keeps each request: (headers, query, body)."""
-    seen, loop, ready = [], asyncio.new_event_loop(), threading.Event()
-    state = {}
-
-    async def answer(request):
-        seen.append((request.headers, dict(request.query), json.loads(await request.read())))
-        message = {"role": "assistant", "content": "fine"}
-        usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
-        return web.json_response(
-            {"model": "m", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
-        )
-
-    async def serve():
-        runner = web.AppRunner(application := web.Application(client_max_size=2**26))
-        application.router.add_post("/v1/chat/completions", answer)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        state["url"] = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        state["stop"] = asyncio.Event()
-        ready.set()
-        await state["stop"].wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    ready.wait(10)
-    seen_at = type("Recorder", (), {"seen": seen, "url": state["url"]})
-    yield seen_at
-    loop.call_soon_threadsafe(state["stop"].set)
-    thread.join(10)
-    loop.close()
+async def recorder():
+    async with chat_server() as server:
+        yield server
 
 
 @pytest.fixture(params=[False, True], ids=["url", "client"])
@@ -107,46 +75,45 @@ async def asked(recorder, **settings):
 
 
 async def test_everything_the_user_passes_reaches_the_wire(recorder, where):
-    headers, query, body = await asked(
+    request = await asked(
         recorder, **where, reasoning_effort="low", temperature=0.5, seed=7, max_tokens=9, stop=["x"],
         extra_body={"provider": {"order": ["a"]}, "usage": {"include": True}}, extra_headers={"X-Title": "study"},
         extra_query={"api-version": "2026-01-01"},
     )  # fmt: skip
-    assert body == {
+    assert request.body == {
         "model": "m/x", "messages": [{"role": "user", "content": "Say: hello"}], "reasoning_effort": "low",
         "temperature": 0.5, "seed": 7, "max_tokens": 9, "stop": ["x"], "provider": {"order": ["a"]},
         "usage": {"include": True},
     }  # fmt: skip
-    assert query == {"api-version": "2026-01-01"}
-    assert headers["Authorization"] == f"Bearer {KEY}"
-    assert headers["X-Title"] == "study"
-    assert headers["x-stainless-retry-count"] == "0"
-    assert headers["Content-Type"] == "application/json"
-    assert headers.get("X-Own") == ("1" if "client" in where else None)
+    assert request.query == {"api-version": "2026-01-01"}
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
+    assert request.headers["X-Title"] == "study"
+    assert request.headers["x-stainless-retry-count"] == "0"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers.get("X-Own") == ("1" if "client" in where else None)
 
 
 async def test_nothing_is_sent_that_nobody_asked_for(recorder, monkeypatch):
     monkeypatch.setenv("OPENAI_ORG_ID", "org-5ecre7")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-5ecre7")
-    headers, query, body = await asked(recorder, base_url=recorder.url, api_key=KEY)
-    assert body == {"model": "m/x", "messages": [{"role": "user", "content": "Say: hello"}]}
-    assert query == {}
-    assert "5ecre7" not in str(dict(headers)).replace(KEY, "")
+    request = await asked(recorder, base_url=recorder.url, api_key=KEY)
+    assert request.body == {"model": "m/x", "messages": [{"role": "user", "content": "Say: hello"}]}
+    assert request.query == {}
+    assert "5ecre7" not in str(dict(request.headers)).replace(KEY, "")
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_texts_arrive_as_they_are(recorder, where):
     texts = ['é 😀 日本語 \u2028 \x00 \\ "quoted" {x}', "{text}", "x" * 5_000_000]
     results = await ll.run_experiment(texts, "{text}", model="m", progress=False, requests_per_minute=None, **where)
     assert results.predictions["status"].tolist() == ["ok"] * 3
     assert results.predictions["text"].tolist() == texts
-    assert sorted(body["messages"][0]["content"] for _, _, body in recorder.seen) == sorted(texts)
+    assert sorted(request.body["messages"][0]["content"] for request in recorder.seen) == sorted(texts)
 
 
 async def test_half_a_surrogate_pair_is_replaced_on_the_wire_and_kept_in_the_frame(recorder):
     sent = {"base_url": recorder.url, "api_key": KEY}
     results = await ll.run_experiment(["half \ud83d pair"], "{text}", model="m", progress=False, **sent)
-    assert recorder.seen[0][2]["messages"][0]["content"] == "half \ufffd pair"
+    assert recorder.seen[0].body["messages"][0]["content"] == "half \ufffd pair"
     assert results.predictions[["text", "prediction"]].values.tolist() == [["half \ud83d pair", "fine"]]
 
 

@@ -11,14 +11,9 @@ from llmlab import errors
 from llmlab.client.response import read_reply
 from tests.provider.catalogue import FAULTS
 from tests.provider.faults import Call
+from tests.servers import USAGE, completion
 
 KEY = "abcd-5ecre7/key+with=odd"
-USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
-
-
-def completion(content="fine", *, finish="stop", usage=USAGE, **top):
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
-    return {"id": "c1", "model": "m-1", "choices": [choice], "usage": usage} | top
 
 
 def read(body, status=200, headers=None, **more):

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from llmlab.client.usage import prompt_tokens, read_usage
 from llmlab.records import UNKNOWN_USAGE, Usage
-
-USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
+from tests.servers import USAGE
 
 
 @pytest.mark.parametrize(

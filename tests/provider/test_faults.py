@@ -5,12 +5,12 @@ import re
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import httpx2
 import openai
 import pandas as pd
 import pytest
 
 import llmlab as ll
+from llmlab.client.writer import http_library
 from tests.provider.asking import KEY, ask, policy, statuses, texts
 from tests.provider.catalogue import FAULTS
 from tests.provider.server import FaultProvider
@@ -437,7 +437,7 @@ async def test_every_kind_of_fault_ends_the_same_with_a_client_of_ones_own(provi
     some = [fault for fault in FATES if fault[0] in "wbmu" and fault not in ("w-slow", "w-hang", "w-drip")]
     some += ["s401-key", "s500-json", "s502-html", "s524-html", "c-error-502", "r429-quota", "j-cut"]
     simulated = provider()
-    transport = httpx2.AsyncClient(timeout=20.0)
+    transport = http_library().AsyncClient(timeout=20.0)
     async with openai.AsyncOpenAI(base_url=simulated.base_url, api_key=KEY, http_client=transport) as client:
         done = await asyncio.gather(*(ask(simulated, ["some text"], f"fault/{fault}", client=client) for fault in some))
     for fault, results in zip(some, done, strict=True):

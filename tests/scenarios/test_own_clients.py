@@ -2,15 +2,15 @@
 
 import asyncio
 
-import httpx2
 import openai
 import pytest
 
+from llmlab.client.writer import http_library
 from llmlab.errors import InputError
 from tests.provider.asking import KEY, ask, statuses, texts
 
 
-@pytest.mark.parametrize("transport", [None, httpx2.AsyncClient, openai.DefaultAioHttpClient])
+@pytest.mark.parametrize("transport", [None, http_library().AsyncClient, openai.DefaultAioHttpClient])
 async def test_a_client_of_ones_own_keeps_every_token(provider, transport):
     simulated = provider(error_rate=0.1, malformed_rate=0.1, seed=3)
     given = {} if transport is None else {"http_client": transport()}

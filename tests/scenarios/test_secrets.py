@@ -42,7 +42,10 @@ def log():
     handler = logging.StreamHandler(out)
     handler.setFormatter(logging.Formatter("%(name)s %(message)s %(args)s"))
     root, before = logging.getLogger(), logging.getLogger().level
-    loggers = [logging.getLogger(name) for name in ("openai", "httpx2", "httpcore2", "aiohttp", "asyncio", "llmlab")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "asyncio", "llmlab")
+    ]
     levels = [logger.level for logger in loggers]
     root.addHandler(handler)
     for logger in (root, *loggers):
