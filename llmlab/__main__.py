@@ -133,12 +133,8 @@ def _write(results: ll.Results, folder: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    for name in ("throttle_rate", "wait_time", "token_costs"):
-        axes = getattr(ll.charts, name)(results)
-        axes.figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight")
-        pyplot.close(axes.figure)
+    for name in ("overview", "throttle_rate", "wait_time", "token_costs"):
+        getattr(ll.charts, name)(results).save(folder / f"{name}.png")
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print(f"Written to {folder.resolve()}: {names}")
 

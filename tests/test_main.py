@@ -11,7 +11,7 @@ import pytest
 from llmlab import __main__ as program
 
 ROOT = Path(__file__).parent.parent
-FILES = ["attempts.csv", "predictions.csv", "throttle_rate.png", "token_costs.png", "wait_time.png"]
+FILES = ["attempts.csv", "overview.png", "predictions.csv", "throttle_rate.png", "token_costs.png", "wait_time.png"]
 
 
 @pytest.fixture

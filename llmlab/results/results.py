@@ -174,6 +174,17 @@ class Results:
         """Attempts, tokens and dollars by model, category, outcome or attempt number; see `llmlab.scoring.costs`."""
         return analysis.costs(self.predictions, self.attempts, by)
 
+    def bottleneck(self) -> pd.DataFrame:
+        """What took the time, and what would make the run shorter.
+
+        Returns
+        -------
+        DataFrame
+            A row for each thing that the run waited for, longest first: `waited_for` (rate limit, free slots, answers,
+            retries, provider's pause, outage), `seconds`, `share` (0 to 1), `change` (what would make it shorter).
+        """
+        return analysis.bottleneck(self.attempts)
+
     def save(self, folder: str | Path, *, format: Literal["parquet", "csv"] | None = None) -> Path:
         """Write both frames and what they mean to a folder, for `load_results`; see `llmlab.results.folder.save`."""
         meaning = {"stopped": self.stopped, "description": self.description, "unit_columns": self._own_names}

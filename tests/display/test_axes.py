@@ -1,30 +1,34 @@
-"""Names and titles are one line, and dollar signs in them start no mathematics."""
+"""Titles say the finding, and where there is nothing to see a chart says so."""
 
-import pytest
 from matplotlib.figure import Figure
 
 from llmlab.display import axes
-from llmlab.errors import InputError
+from llmlab.display.chart import Part
 
 
-def test_names_are_one_line_and_no_mathematics():
-    assert axes.short("a$_{$\n b") == r"a\$_{\$ b"
-    assert len(axes.short("b" * 80)) <= 26
+def finished(*words):
+    figure = Figure(figsize=(4, 3))
+    chart = Part(figure.subplots(), figure)
+    axes.finish(chart, chart.axes, *words)
+    figure.canvas.draw()
+    return chart
 
 
 def test_titles_may_hold_dollars():
-    ax = Figure().subplots()
-    axes.finish(ax, "$1 to $2")
-    ax.figure.canvas.draw()
-    assert ax.get_title(loc="left") == r"\$1 to \$2"
+    chart = finished("$1 to $2")
+    assert chart.axes.get_title(loc="left") == r"\$1 to \$2"
+    assert chart.finding == "$1 to $2"
+
+
+def test_long_titles_are_broken_and_stay_within_the_figure():
+    chart = finished("a long finding " * 8)
+    title = chart.axes._left_title
+    assert "\n" in title.get_text()
+    assert title.get_window_extent().x1 < chart.figure.bbox.x1
 
 
 def test_where_there_is_nothing_to_see_it_says_so():
-    ax = axes.finish(Figure().subplots(), "never shown", "no attempts yet")
-    assert [text.get_text() for text in ax.texts] == ["no attempts yet"]
-    assert ax.get_title(loc="left") == ""
-
-
-def test_axes_are_one():
-    with pytest.raises(InputError, match="one matplotlib Axes, not list"):
-        axes.axes([1, 2])
+    chart = finished("never shown", "no attempts yet")
+    assert [text.get_text() for text in chart.axes.texts] == ["no attempts yet"]
+    assert chart.axes.get_title(loc="left") == ""
+    assert chart.finding == "no attempts yet"

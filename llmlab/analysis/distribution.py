@@ -1,0 +1,55 @@
+"""How often each label was given, with intervals over units. Frames in, frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from llmlab.analysis.agreement import DRAWS, label_codes
+from llmlab.errors import InputError
+
+
+def distribution(
+    predictions: pd.DataFrame, by: Sequence[str] = (), *, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """The share of each label among the answers.
+
+    Each unit counts once: of its answered runs, each has an equal part of it.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+    by : sequence of str
+        Columns whose values are told apart, such as `model` or a unit's own column.
+    level : float
+        Of the intervals, between 0 and 1.
+    seed : int
+        Of the units drawn for the intervals (percentile bootstrap).
+
+    Returns
+    -------
+    DataFrame
+        A row per group × label, labels in their given order: the columns `by`, `label`, `share`, `low`, `high`
+        (0 to 1), `units` (with an answer, in the group).
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level must be between 0 and 1, not {level!r}.")
+    codes, labels = label_codes(predictions["prediction"])
+    answered = (codes >= 0) & predictions["status"].eq("ok").to_numpy(bool)
+    frame = predictions.loc[answered, ["unit_id", *by]].assign(code=codes[answered])
+    rng = np.random.default_rng(seed)
+    parts = []
+    groups = frame.groupby(list(by), sort=False, observed=True) if by else [((), frame)]
+    for name, rows in groups:
+        times = pd.crosstab(rows["unit_id"], rows["code"]).reindex(columns=range(len(labels)), fill_value=0).to_numpy()
+        shares = times / times.sum(axis=1, keepdims=True)
+        # Units that answered alike are drawn together.
+        kinds, many = np.unique(shares, axis=0, return_counts=True)
+        draws = rng.multinomial(len(shares), many / max(1, len(shares)), DRAWS) @ kinds / max(1, len(shares))
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        table = {**dict(zip(by, name, strict=True)), "label": list(labels), "share": shares.mean(axis=0)}
+        parts.append(pd.DataFrame(table | {"low": low, "high": high, "units": len(shares)}))
+    columns = [*by, "label", "share", "low", "high", "units"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
