@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from llmlab.client.endpoint import Endpoint
 from llmlab.client.failures import diagnose, explain
+from llmlab.client.sdk import is_plain, sdk_of
 from llmlab.errors import AttemptError, BadResponseError, ConfigError
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 NONCE = "llmlab"
@@ -18,6 +17,15 @@ NONCE = "llmlab"
 
 _NO_SUCH_ADDRESS = (404, 405, 501)
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a batch failed as a whole: code, message, and the line of the input, from 1, if that is to blame."""
+
+    code: str
+    message: str
+    line: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,8 @@ class BatchState:
     total, done, failed : int
         Requests; 0 until the provider has read them.
     output_file_id, error_file_id : str or None
-    problems : tuple of (str, str)
-        Why it failed as a whole: code and message.
+    problems : tuple of Problem
+        Why it failed as a whole.
     nonce : str or None
         What it was created with.
     """
@@ -49,7 +57,7 @@ class BatchState:
     failed: int
     output_file_id: str | None
     error_file_id: str | None
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
     nonce: str | None
 
     @property
@@ -66,39 +74,46 @@ class BatchClient:
 
     Parameters
     ----------
-    sdk : AsyncOpenAI
-        Used as it is.
-    key : str
-        Removed from whatever comes back.
+    endpoint : Endpoint
+        Its keys are removed from whatever comes back.
     """
 
-    def __init__(self, sdk: AsyncOpenAI, key: str) -> None:
-        self._sdk, self._key = sdk, key
+    def __init__(self, endpoint: Endpoint) -> None:
+        import openai
 
-    async def upload(self, content: bytes) -> str:
-        """Upload the lines of a batch; returns the file's id.
+        self.secrets = endpoint.secrets
+        # Connections belong to one event loop; the user's client may be used in several.
+        self._own = endpoint.client is None or is_plain(endpoint.client)
+        self._sdk = sdk_of(endpoint, openai.DefaultAsyncHttpxClient() if self._own else None)
+
+    async def check(self) -> None:
+        """Find out whether the endpoint has a batch queue.
 
         Raises
         ------
         ConfigError
-            The endpoint has no batch queue.
+            It has none.
         """
         import openai
 
         try:
-            file = await self._sdk.files.create(file=("llmlab.jsonl", content), purpose="batch")
-            return _checked(file, "id").id
+            _checked(await self._sdk.batches.list(limit=1), "data")
         except openai.APIStatusError as raised:
             if raised.status_code in _NO_SUCH_ADDRESS:
                 raise ConfigError(
-                    f"{self._sdk.base_url} has no batch queue ({raised.status_code} at /files): leave out batch= to "
-                    "ask it live."
+                    f"{self._sdk.base_url} has no batch queue ({raised.status_code} at /batches): leave out batch= to "
+                    "ask it live"
                 ) from None
             raise self._explained(raised) from None
         except AttemptError:
             raise
         except Exception as raised:
             raise self._explained(raised) from None
+
+    async def upload(self, content: bytes) -> str:
+        """Upload the lines of a batch; returns the file's id."""
+        made = self._sdk.files.create(file=("llmlab.jsonl", content), purpose="batch")
+        return _checked(await self._made(made), "id").id
 
     async def create(self, file_id: str, nonce: str) -> BatchState:
         """Create a batch of an uploaded file; it can be found again by the nonce."""
@@ -137,8 +152,9 @@ class BatchClient:
         await self._made(self._sdk.files.delete(file_id))
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._sdk.close()
+        """Close the connections that are ours."""
+        if self._own:
+            await self._sdk.close()
 
     async def _listed(self) -> AsyncIterator[BatchState]:
         page = _checked(await self._made(self._sdk.batches.list(limit=100)), "data")
@@ -161,8 +177,8 @@ class BatchClient:
 
         if isinstance(raised, openai.APIStatusError):
             body = raised.body if raised.body is not None else raised.response.text
-            return diagnose(raised.status_code, raised.response.headers, body, key=self._key)
-        return explain(raised, self._key)
+            return diagnose(raised.status_code, raised.response.headers, body, key=self.secrets)
+        return explain(raised, self.secrets)
 
 
 def _checked(answer: Any, name: str) -> Any:
@@ -190,6 +206,6 @@ def _state(batch: Any) -> BatchState:
         failed=getattr(counts, "failed", 0) or 0,
         output_file_id=batch.output_file_id,
         error_file_id=batch.error_file_id,
-        problems=tuple((str(one.code or ""), str(one.message or "")) for one in problems),
+        problems=tuple(Problem(str(one.code or ""), str(one.message or ""), one.line) for one in problems),
         nonce=metadata.get(NONCE),
     )

@@ -72,7 +72,7 @@ def write_files(
         yield BatchFile(b"".join(lines), tuple(custom_ids))
 
 
-def read_lines(content: bytes, *, key: str = "") -> Iterator[tuple[str, Reply]]:
+def read_lines(content: bytes, *, key: str | tuple[str, ...] = "") -> Iterator[tuple[str, Reply]]:
     """The results in an output or error file, each under the name of its request.
 
     A line that is no result is passed over: its request counts as missing.
@@ -80,8 +80,8 @@ def read_lines(content: bytes, *, key: str = "") -> Iterator[tuple[str, Reply]]:
     Parameters
     ----------
     content : bytes
-    key : str
-        The API key; removed wherever the provider echoes them.
+    key : str or tuple of str
+        The API key or keys; removed wherever the provider echoes them.
     """
     # Not `splitlines`, which also splits at characters that may stand within a JSON text.
     for line in content.split(b"\n"):
@@ -106,7 +106,7 @@ def not_executed(code: str, message: str) -> Reply:
     return Reply(error=_unexecuted(code, message))
 
 
-def _reply(response: Any, error: Any, key: str) -> Reply:
+def _reply(response: Any, error: Any, key: str | tuple[str, ...]) -> Reply:
     if isinstance(response, Mapping):
         status = response.get("status_code")
         status = status if isinstance(status, int) and 100 <= status < 600 else 500

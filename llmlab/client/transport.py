@@ -20,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 from llmlab.client.endpoint import Endpoint, proxy_of
 from llmlab.client.redact import one_line
+from llmlab.client.sdk import is_plain
 from llmlab.client.writer import PATH, RequestWriter, Written, http_library, secrets_of
 from llmlab.errors import AuthenticationError, InputError
 
@@ -93,23 +94,9 @@ def make_transport(endpoint: Endpoint, *, timeout_s: float, connections: int) ->
     InputError
         Certificates, proxies or headers of the environment cannot be used.
     """
-    if endpoint.client is None or _is_plain(endpoint.client):
+    if endpoint.client is None or is_plain(endpoint.client):
         return DirectTransport(endpoint, timeout_s=timeout_s, connections=connections)
     return SdkTransport(endpoint.client, endpoint.secrets)
-
-
-def _is_plain(client: AsyncOpenAI) -> bool:
-    """Whether the client's requests differ only in their bodies, and its connections are the SDK's default ones."""
-    import openai
-
-    return (
-        type(client) in (openai.AsyncOpenAI, openai.AsyncAzureOpenAI)
-        and type(client._client).__name__ == "AsyncHttpxClientWrapper"
-        and client.custom_auth is None
-        # Signed or exchanged for each request; which of them there are depends on the version of openai.
-        and getattr(client, "workload_identity", None) is None
-        and getattr(client, "_provider_runtime", None) is None
-    )
 
 
 def _next_hop(status: int, headers: Mapping[str, str], here: str) -> str | None:

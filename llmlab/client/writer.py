@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from llmlab.client.endpoint import Endpoint
+from llmlab.client.sdk import sdk_of
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict
@@ -73,24 +73,13 @@ class RequestWriter:
     """
 
     def __init__(self, endpoint: Endpoint, fresh_s: float) -> None:
-        import openai
-
         library = http_library()
         nowhere = library.AsyncClient(
             transport=library.MockTransport(lambda request: library.Response(200)), trust_env=False
         )
         self._response = library.Response
         self._fresh_s = fresh_s
-        if endpoint.client is not None:
-            self._client = endpoint.client.with_options(max_retries=0, http_client=nowhere)
-            return
-        self._client = openai.AsyncOpenAI(
-            base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0, http_client=nowhere
-        )
-        if not f".{urlsplit(endpoint.base_url).hostname}".endswith(".openai.com"):
-            # OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS are meant for OpenAI and sent to no other host.
-            self._client.organization = self._client.project = None
-            self._client._custom_headers = {}
+        self._client = sdk_of(endpoint, nowhere)
 
     def timeouts_s(self) -> tuple[float | None, float | None]:
         """The client's own limits in seconds for connecting and for silence; `None` where it has no own."""

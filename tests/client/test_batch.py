@@ -2,11 +2,11 @@
 
 import asyncio
 
-import openai
 import pytest
 
 from llmlab import errors
-from llmlab.client.batch import BatchClient
+from llmlab.client import resolve
+from llmlab.client.batch import BatchClient, Problem
 from llmlab.client.batch_lines import read_lines, write_files
 
 KEY = "sk-5ecre7-5ecre7-5ecre7"
@@ -19,7 +19,7 @@ async def queue(provider):
 
     def at(url=None, **settings):
         url = url or provider(**{"batch_s": 0.1, **settings}).base_url
-        opened.append(BatchClient(openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=2), KEY))
+        opened.append(BatchClient(resolve(url, KEY)))
         return opened[-1]
 
     yield at
@@ -68,7 +68,7 @@ async def test_a_batch_that_failed_says_why(queue):
     one = queue(batch_lines=2)
     state = await ended(one, await one.create(await one.upload(file()), "n"))
     assert state.status == "failed"
-    assert state.problems == (("too_many_tasks", "The batch file has more than 2 requests."),)
+    assert state.problems == (Problem("too_many_tasks", "The batch file has more than 2 requests.", None),)
 
 
 async def test_a_batch_can_be_cancelled(queue):
@@ -103,6 +103,7 @@ async def test_a_failure_is_an_error_of_the_house(queue, fault, kind):
 
 
 async def test_an_endpoint_without_a_queue_is_named_with_the_way_out(queue, provider):
+    await queue().check()
     one = queue(f"{provider().base_url}/nowhere")
-    with pytest.raises(errors.ConfigError, match=r"has no batch queue \(404 at /files\): leave out batch="):
-        await one.upload(file())
+    with pytest.raises(errors.ConfigError, match=r"has no batch queue \(404 at /batches\): leave out batch="):
+        await one.check()
