@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from llmlab import errors
+from llmlab.client import image
 from llmlab.display import charts
 from llmlab.engine import RetryPolicy
 from llmlab.errors import ExperimentStopped, InputError, JournalError, LlmlabError
@@ -39,6 +40,7 @@ __all__ = [
     "charts",
     "errors",
     "estimate",
+    "image",
     "last_results",
     "load_results",
     "run_experiment",

@@ -20,12 +20,12 @@
         │   │   ├── ModerationError     refused by a content filter
         │   │   ├── EmptyInputError     nothing to ask
         │   │   └── RequestError        400, 422: this request is not understood
-        │   └── FatalError          → the run stops: every trial would fail the same way
+        │   └── FatalError          → every trial would fail the same way: of the model or the run (`reach`)
         │       ├── AuthenticationError bad or revoked key
         │       ├── CreditError         no credit, key limit, billing
         │       ├── QuotaError          a day's quota is used up, or the wait is longer than allowed
         │       ├── ModelNotFoundError  no such model
-        │       └── ConfigError         wrong base_url, parameter, schema, region, certificate
+        │       └── ConfigError         wrong parameter, schema, base_url, region, certificate
         └── ParseError              an answer came and is paid for; its text could not be read → ask again at once
             ├── EmptyAnswerError    no text
             ├── TruncatedError      cut off (finish_reason "length", an open <think>)
@@ -38,6 +38,9 @@ All of them pickle, and none holds a key, a header or a web page.
 """
 
 import builtins
+from typing import Literal
+
+Reach = Literal["row", "model", "run"]
 
 
 class LlmlabError(Exception):
@@ -79,12 +82,29 @@ class AttemptError(LlmlabError):
         Whether tokens may have been used that nobody reported.
     fatal_at_first : bool
         Whether it means a wrong setting, and stops the run, as long as no server has answered.
+    reach : {"row", "model", "run"}
+        What ends with it, if it ends anything: this trial, every trial of its model, or the run.
+    reach_once_answered : {"row", "model", "run"} or None
+        The reach as soon as the same key has got an answer, where that tells more; a 403 without a reason is about the
+        key as long as nothing was answered, and about this text afterwards.
     """
 
     retry_after_s: float | None = None
     param: str | None = None
     may_be_billed: bool = False
     fatal_at_first: bool = False
+    reach: Reach = "row"
+    reach_once_answered: Reach | None = None
+
+    def ends(self, *, answered: bool) -> Reach:
+        """What ends with this error.
+
+        Parameters
+        ----------
+        answered : bool
+            Whether the same key has got an answer before.
+        """
+        return self.reach_once_answered or self.reach if answered else self.reach
 
 
 class CallError(AttemptError):
@@ -134,7 +154,7 @@ class ModerationError(TrialError):
 
 
 class EmptyInputError(TrialError):
-    """The unit has no text to ask about; nothing was sent."""
+    """The unit has nothing to ask about (blank texts, a picture that cannot be read); nothing was sent."""
 
 
 class RequestError(TrialError):
@@ -142,7 +162,9 @@ class RequestError(TrialError):
 
 
 class FatalError(CallError):
-    """Every trial would fail the same way: the run stops."""
+    """Every trial of its model, or of the run, would fail the same way."""
+
+    reach = "run"
 
 
 class AuthenticationError(FatalError):
@@ -156,9 +178,13 @@ class CreditError(FatalError):
 class QuotaError(FatalError):
     """A day's quota is used up, or the provider asks for a longer wait than allowed."""
 
+    reach = "model"
+
 
 class ModelNotFoundError(FatalError):
     """The endpoint has no such model, or this key may not use it."""
+
+    reach = "model"
 
 
 class ConfigError(FatalError):

@@ -144,8 +144,9 @@ def run_experiment(
     Parameters
     ----------
     units : DataFrame, Series, list of str or list of mappings
-        What is asked about. Ids are the column `unit_id` if there is one, else the index. Rows of `predictions`
-        (columns `unit_id` and `run`) are asked again as exactly those runs.
+        What is asked about; tables of polars, Arrow, dask and others are converted by their own methods. Ids are the
+        column `unit_id` if there is one, else the index. Rows of `predictions` (with its columns `unit_id`, `run`,
+        `prediction` and `status`) are asked again as exactly those runs.
     prompt : str, list of messages, or callable; or a mapping of these by name
         A template over the units' columns such as ``"Which category fits?\\n\\n{text}"``, messages with such contents,
         or a callable from a unit (mapping) to text or messages. Other braces are left alone. With ``{"short": "…",

@@ -4,15 +4,14 @@ import json
 import math
 import re
 import reprlib
+from typing import NamedTuple
 
-from llmlab.errors import EmptyAnswerError, ParseError, TruncatedError
+from llmlab.errors import ParseError, TruncatedError
 
 ZERO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\x00"
 BLANK = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + ZERO_WIDTH
 _MAX_REPAIR_CHARS = 8_000  # json_repair is quadratic on some inputs: 0.8 s at this length
 
-_THINKING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_TAGGED = re.compile(r"<(label|category|answer|result|output)>(.*)</\1>", re.IGNORECASE | re.DOTALL)
 _FENCE_TAG = re.compile(r"(?:[\w+-]*[ \t]*\n|json\b)?", re.IGNORECASE)
 _BRACKET = re.compile(r"\{|\}+|\[(?=\s*\{)")
 _PROSE_BRACES = re.compile(  # no colon outside of strings, so never an object that says something
@@ -29,55 +28,88 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
-def read_json(text: str, cut: bool) -> tuple[object, bool, tuple[str, ...]]:
-    """Return (the JSON value, True, notes), or (what is left of the text, False, ()) when it holds no JSON."""
+class Found(NamedTuple):
+    """What JSON a text holds.
+
+    Attributes
+    ----------
+    value : object
+        The JSON value, or the text itself if it holds none.
+    is_json : bool
+    notes : tuple of str
+        `repaired`, if it was not valid as it stood.
+    before, after : str
+        The words around it, if it stood in prose.
+    """
+
+    value: object
+    is_json: bool
+    notes: tuple[str, ...] = ()
+    before: str = ""
+    after: str = ""
+
+
+def read_json(text: str, cut: bool) -> Found:
+    """The JSON value in a text, from certain to lenient: the whole text, its only fence, the one object in it.
+
+    Parameters
+    ----------
+    cut : bool
+        Whether the text may have been cut off; then only a whole object or list counts.
+
+    Raises
+    ------
+    ParseError
+        There are several different values, or the one cannot be repaired without a guess.
+    TruncatedError
+        It breaks off.
+    """
     answer = text.strip(BLANK)
     whole = _decode_whole(answer)
-    if whole is None:
-        answer = _after_thinking(answer)
-        whole = _decode_whole(answer)
     if cut and not (whole and isinstance(whole[0], dict | list)):
         raise TruncatedError("It is not complete JSON.")
+    before = after = ""
     if whole is None:
-        answer = _unwrapped(answer)
+        answer, before, after = _fenced(answer)
         whole = _decode_whole(answer)
     if whole is None:
-        found = _object_in_prose(answer)
-        return (found[0], True, found[1]) if found else (answer, False, ())
+        return _object_in_prose(f"{before}{answer}{after}") or Found(answer, False)
     inner = _decode_whole(whole[0].strip(BLANK)) if isinstance(whole[0], str) else None
     if inner and isinstance(inner[0], dict | list):  # JSON within a JSON string
-        return inner[0], True, ("repaired",)
-    return whole[0], True, ()
+        return Found(inner[0], True, ("repaired",), before, after)
+    return Found(whole[0], True, (), before, after)
 
 
-def _after_thinking(text: str) -> str:
-    tags = list(_THINKING.finditer(text))
-    if not tags:
-        return text
-    if not tags[-1][1]:
-        raise TruncatedError("The thinking never ends, so there is no answer.")
-    answer = text[tags[-1].end() :].strip(BLANK)
-    if not answer:
-        raise EmptyAnswerError("Nothing follows the thinking.")
-    return answer
+def is_json(text: str) -> bool:
+    """Whether the text as a whole is strict JSON."""
+    return _decode_whole(text.strip(BLANK)) is not None
 
 
-def _unwrapped(text: str) -> str:
-    """Take the answer out of its only fence, or out of a tag such as <label>."""
+def unfenced(text: str) -> str:
+    """The inside of a code fence, if the text is nothing else."""
+    inner, before, after = _fenced(text)
+    return text if (before + after).strip(BLANK) else inner
+
+
+def _fenced(text: str) -> tuple[str, str, str]:
+    """The inside of the text's only code fence and the words before and after it; else the text itself.
+
+    With words around it the inside must begin like JSON, and there must be no further braces.
+    """
     before, *fenced = text.split("```")
     if len(fenced) == 2:
         around = before + fenced[1]
         inner = _FENCE_TAG.sub("", fenced[0], count=1).strip(BLANK)
         if "{" not in around and (not around.strip(BLANK) or inner[:1] in ("{", "[", '"')):
-            text = inner
-    tagged = _TAGGED.fullmatch(text)
-    return tagged[2].strip(BLANK) if tagged else text
+            return inner, before, fenced[1]
+    return text, "", ""
 
 
-def _object_in_prose(text: str) -> tuple[object, tuple[str, ...]] | None:
-    """Find the one complete object, strict or repaired; the same twice is fine."""
+def _object_in_prose(text: str) -> Found | None:
+    """The one complete object, strict or repaired; if it is there twice the last."""
     found: tuple[object, tuple[str, ...]] | None = None
     position = repaired_chars = 0
+    last = (0, 0)
     while bracket := _BRACKET.search(text, position):
         start, position = bracket.span()
         if bracket[0][0] == "}":
@@ -98,9 +130,10 @@ def _object_in_prose(text: str) -> tuple[object, tuple[str, ...]] | None:
         value, position = read
         if found and value and value != found[0]:
             raise ParseError(f"There are two answers: {short(found[0])} and {short(value)}.")
-        if value and not found:
-            found = value, notes
-    return found
+        if value:
+            found = found or (value, notes)
+            last = start, position
+    return found and Found(found[0], True, found[1], text[: last[0]], text[last[1] :])
 
 
 def _repair(text: str, start: int, max_chars: int) -> tuple[object, int]:

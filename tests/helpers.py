@@ -18,12 +18,12 @@ import pandas as pd
 import llmlab as ll
 from llmlab.errors import AttemptError
 from llmlab.limits import RateLimiter
+from llmlab.parsing import make_parser
 from llmlab.records import TokenUsageAttempt, Trial, Usage
 from llmlab.results import Results, Store
 
 CATEGORIES = ["account", "billing", "bug", "delivery", "feature", "other"]
-LISTED = ", ".join(json.dumps(name) for name in CATEGORIES)
-INSTRUCTION = f'Answer with JSON only: {{"label": "<category>"}}, where <category> is one of: {LISTED}.'
+INSTRUCTION = make_parser(CATEGORIES).instruction
 
 HANGS_S = 1e6
 """Virtual seconds after which a test hangs; reached at once where nothing else is scheduled."""

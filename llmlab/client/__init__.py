@@ -4,6 +4,7 @@ from llmlab.client.batch import BatchClient, BatchState
 from llmlab.client.batch_lines import BatchFile, missing_line, not_executed, read_lines, write_files
 from llmlab.client.chat import ChatClient, checked_request
 from llmlab.client.endpoint import Endpoint, resolve
+from llmlab.client.images import Image, image
 from llmlab.client.response_format import AnswerForms
 from llmlab.client.usage import prompt_tokens
 
@@ -14,7 +15,9 @@ __all__ = [
     "BatchState",
     "ChatClient",
     "Endpoint",
+    "Image",
     "checked_request",
+    "image",
     "missing_line",
     "not_executed",
     "prompt_tokens",

@@ -11,10 +11,11 @@ from typing import Any
 from llmlab import errors
 from llmlab.client.endpoint import Endpoint
 from llmlab.client.failures import explain
+from llmlab.client.images import has_images, with_images_read
 from llmlab.client.response import read_reply
 from llmlab.client.transport import Request, make_transport
-from llmlab.client.usage import prompt_tokens
-from llmlab.errors import AttemptError, InputError
+from llmlab.client.usage import text_tokens
+from llmlab.errors import AttemptError, EmptyInputError, InputError
 from llmlab.records import Reply
 
 _LOST = "\ufffd".encode()
@@ -92,6 +93,12 @@ class ChatClient:
         if "extra_headers" in body or "extra_query" in body:
             body = dict(body)
             headers, query = body.pop("extra_headers", {}), body.pop("extra_query", {})
+        if has_images(body["messages"]):
+            try:
+                # Reading and scaling pictures takes too long for the event loop.
+                body = body | {"messages": await asyncio.to_thread(with_images_read, body["messages"])}
+            except EmptyInputError as error:
+                return Reply(error=error)
         content = encode(body)
         try:
             # Only this deadline ends a call: shorter ones would fire whenever the loop is busy.
@@ -120,7 +127,7 @@ class ChatClient:
 def _checked_length(body: dict[str, Any], reply: Reply) -> tuple[str, ...]:
     """A note if the provider counted far fewer tokens than the prompt has: some cut long prompts without a word."""
     counted = reply.usage.prompt_tokens
-    return ("few prompt_tokens: was the prompt cut?",) * (counted is not None and counted < prompt_tokens(body) / 4)
+    return ("few prompt_tokens: was the prompt cut?",) * (counted is not None and counted < text_tokens(body) / 4)
 
 
 def encode(body: dict[str, Any]) -> bytes:

@@ -1,141 +1,25 @@
 """A provider's error answer, or an exception on the way → one `AttemptError`.
 
-The class of the error says what follows: wait, end this trial, or end the run. The provider's words are read before the
-status, because gateways renumber each other's errors and keep the words.
+The class of the error says what follows: wait, end this trial, or end more, as far as `reach` says.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from llmlab import errors
+from llmlab.client.error_body import ErrorBody, read_error_body
 from llmlab.client.headers import retry_after_s
 from llmlab.client.redact import one_line
+from llmlab.client.verdict import verdict
 from llmlab.errors import AttemptError
 
-
-def _said(body: object) -> tuple[str, str, object, str | None]:
-    """The message, the whole body in lower case, `code` and `param` of an error body of any shape."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, str):
-        message, code, param = error, None, None
-    elif isinstance(error, dict):
-        message, code, param = error.get("message"), error.get("code"), error.get("param")
-    elif isinstance(body, dict):
-        message = body.get("message") or body.get("detail") or body.get("title")
-        code, param = body.get("code"), body.get("param")
-    else:
-        message, code, param = body if isinstance(body, str) else None, None, None
-    if isinstance(message, list):
-        message = "; ".join(_detail(item) for item in message[:5])
-    metadata = error.get("metadata") if isinstance(error, dict) else None
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    if raw:
-        # OpenRouter says only "Provider returned error"; what the provider itself said stands in here.
-        inner = raw
-        with contextlib.suppress(ValueError, RecursionError):
-            inner = _said(json.loads(raw) if isinstance(raw, str) else raw)[0] or raw
-        message = f"{message}: {inner}"
-    everything = body if isinstance(body, str) else str(message)
-    with contextlib.suppress(RecursionError):
-        everything = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
-    everything = everything.lower()
-    return (
-        str(message or ""),
-        everything.replace("_", " ").replace("-", " "),
-        code,
-        param if isinstance(param, str) else None,
-    )
-
-
-def _detail(item: object) -> str:
-    """One entry of FastAPI's list of validation errors as `place: message`."""
-    if not isinstance(item, dict):
-        return str(item)
-    place = item.get("loc")
-    return f"{'.'.join(map(str, place)) if isinstance(place, list) else place or ''}: {item.get('msg') or ''}"
-
-
-def _any(words: str) -> Callable[[str], bool]:
-    pattern = re.compile("|".join(line.strip() for line in words.strip().splitlines()))
-    return lambda text: pattern.search(text) is not None
-
-
-_CREDIT = _any(r"""
-    insufficient (quota|credit|balance|funds)
-    credit balance
-    billing
-    key limit exceeded
-    budget
-    exceeded your current quota
-    add (more )?(using|credits to continue)
-    payment required
-    spend(ing)? limit
-""")
-_DAY = _any(r"""
-    per day
-    \btpd\b
-    \brpd\b
-    daily
-    per month
-    monthly
-""")
-_TOO_LONG = _any(r"""
-    context length
-    maximum context
-    too (long|large)
-    reduce the length
-    (prompt|input) (tokens )?exceed
-    string above max
-""")
-_MODERATED = _any(r"""
-    content filter
-    content management policy
-    content policy
-    moderation
-    \bflagged\b
-    prohibited content
-    safety
-""")
-_KEY = _any(r"""
-    api key
-    not authenticated
-    unauthori[sz]ed
-    authentication
-    invalid token
-    no auth
-""")
-_MODEL = _any(r"""
-    model not found
-    not a valid model
-    model .{0,80}(does not exist|not found|not available)
-    no endpoints found
-    unknown model
-    invalid model
-""")
-_REGION = _any(r"""
-    country
-    region
-    territory
-""")
-_SETTINGS = _any(r"""
-    schema
-    unsupported
-    not supported
-    does not support
-    unrecognized
-    unknown (parameter|field|name)
-    response format
-    extra inputs
-    invalid (value|type) for
-""")
+# With 524 the gateway gave up waiting; the provider may have finished the answer and charge for it.
+_MAYBE_BILLED = {524}
 
 
 def diagnose(
@@ -155,15 +39,16 @@ def diagnose(
     Returns
     -------
     AttemptError
-        Its class says what follows; its message is one line; `retry_after_s` is the provider's hint.
+        Its class says what follows, `reach` what ends with it; its message is one line; `retry_after_s` is the
+        provider's hint.
     """
-    message, text, code, param = _said(body)
     is_page = isinstance(body, str) and "<" in body[:200]
-    hint = retry_after_s(headers, message, resets=status in (None, 402, 403, 429, 503))
-    if hint is None and not is_page:
-        hint = retry_after_s({}, text.replace("retrydelay", "retryDelay"))
-    kind = _kind(status, text, code, is_page, hint)
-    line = one_line(message or (body if isinstance(body, str) else ""), key) or "no message"
+    said = ErrorBody() if is_page else read_error_body(body)
+    if header := headers.get("x-amzn-errortype"):
+        said = replace(said, codes=said.codes | read_error_body({"code": header.partition(":")[0]}).codes)
+    hint = retry_after_s(headers, said.message, said.waits, resets=status in (None, 402, 403, 429, 503))
+    kind, reach = verdict(status, said, is_page=is_page, hint_s=hint)
+    line = one_line(said.message or (body if isinstance(body, str) else _shown(body)), key) or "no message"
     if kind is errors.ConfigError and status is not None and 300 <= status < 400:
         target = one_line(headers.get("location", "?"), key)
         line = f"base_url redirects to {target}: use that address as base_url, if you trust it"
@@ -172,59 +57,22 @@ def diagnose(
     elif kind is errors.QuotaError and hint is not None:
         line += f" (resets in {hint / 3600:.1f} h)" if hint > 3600 else f" (resets in {hint:.0f} s)"
     error = kind(f"{status}: {line}" if status is not None and status != 200 else line)
-    error.retry_after_s, error.param = hint, param
+    error.retry_after_s, error.param = hint, said.param
+    error.reach, error.reach_once_answered = reach or kind.reach, None
+    if status in (403, 404) and kind in (errors.AuthenticationError, errors.ConfigError) and reach is None:
+        error.reach_once_answered = "row" if status == 403 else "model"
     error.may_be_billed = status in _MAYBE_BILLED
     return error
 
 
-def _kind(status: int | None, text: str, code: object, is_page: bool, hint: float | None) -> type[AttemptError]:
-    client_side = status is None or 400 <= status < 500
-    if client_side and not is_page:
-        if _DAY(text) and (status in (429, 402, 403, None)):
-            return errors.QuotaError
-        if status == 402 and hint is not None:
-            return errors.OverloadedError
-        if status != 401 and (status == 402 or _CREDIT(text)) and (hint is None or "insufficient" in text):
-            return errors.CreditError
-        if _TOO_LONG(text) or status == 413:
-            return errors.TooLongError
-        if status in (400, 403, 422, None) and _MODERATED(text):
-            return errors.ModerationError
-        if status in (400, 403, None) and _KEY(text):
-            return errors.AuthenticationError
-        if status in (400, 404, 422, None) and _MODEL(text):
-            return errors.ModelNotFoundError
-        if status == 403 and _REGION(text):
-            return errors.ConfigError
-        if status in (400, 422) and _SETTINGS(text):
-            return errors.ConfigError
-    if status is None or status < 300:
-        return errors.BadResponseError
-    if status < 400:
-        return errors.ConfigError
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    return errors.OverloadedError if status >= 500 else errors.RequestError
-
-
-# With 524 the gateway gave up waiting; the provider may have finished the answer and charge for it.
-_MAYBE_BILLED = {524}
-_BY_STATUS: dict[int, type[AttemptError]] = {
-    401: errors.AuthenticationError,
-    402: errors.CreditError,
-    403: errors.AuthenticationError,
-    404: errors.ConfigError,
-    405: errors.ConfigError,
-    407: errors.ConfigError,
-    408: errors.TimeoutError,
-    409: errors.OverloadedError,
-    413: errors.TooLongError,
-    425: errors.OverloadedError,
-    429: errors.RateLimitError,
-    498: errors.OverloadedError,
-    499: errors.ConnectionError,
-    524: errors.TimeoutError,
-}
+def _shown(body: object) -> str:
+    """A body without any known field, for people to read."""
+    if body in (None, "", {}, []):
+        return ""
+    try:
+        return json.dumps(body, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError):
+        return ""
 
 
 def explain(raised: Exception, key: str | tuple[str, ...] = "", proxy: str = "") -> AttemptError:

@@ -7,16 +7,22 @@ or milliseconds since 1970; some say it only in the words of their message.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from llmlab.records import Feedback
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|us|µs|[dhms])")
+# Words for a wait; the unit may be written out, and is seconds where there is none.
 _IN_TEXT = re.compile(
-    r"(?:try again|retry|available|resets?) (?:in|after) ((?:\d+(?:\.\d+)?\s*(?:ms|[dhms])\s*)+|\d+(?:\.\d+)? sec)",
+    r"(?:try(?:ing)? again|retry(?:ing)?|available|resets?|wait|later)(?:\s+(?:in|after|for|at least|about))*\s+"
+    r"(?P<wait>(?:\d+(?:\.\d+)?\s*(?:milliseconds?|seconds?|minutes?|hours?|days?|msecs?|secs?|mins?|hrs?|ms|[dhms])(?![a-z]),?\s*)+"
+    r"|\d+(?:\.\d+)?(?=\s*(?:$|[.,;)])))",
     re.IGNORECASE,
+)
+_WRITTEN_OUT = re.compile(
+    r"(\d)\s*(milliseconds?|msecs?|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?)(?![a-z]),?", re.IGNORECASE
 )
 _UNIT_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 
@@ -59,47 +65,73 @@ def _date(text: str) -> float | None:
         return None
 
 
-def retry_after_s(headers: Mapping[str, str], text: str = "", *, resets: bool = True) -> float | None:
-    """How long the provider asks to wait, in seconds: from its headers, else from the words of its message.
+def retry_after_s(
+    headers: Mapping[str, str], text: str = "", waits: Iterable[tuple[str, object]] = (), *, resets: bool = True
+) -> float | None:
+    """How long the provider asks to wait, in seconds: from its headers, else from its body's fields, else its words.
 
     `None` if it says nothing, or something zero, negative, past or unreadable.
 
     Parameters
     ----------
+    text : str
+        The provider's message.
+    waits : iterable of (str, value)
+        Waits in fields of the body, such as `retrydelay` or `estimatedtime`.
     resets : bool
         Whether to read when a rate limit resets, too: providers send that with every answer, and it asks for a wait
         only where the limit was met.
     """
     # Dates are compared with the provider's own clock (its Date header): ours may be wrong.
     now = _date(headers.get("date", ""))
-    explicit = headers.get("retry-after-ms")
-    if explicit is not None:
-        wait = duration_s(explicit, now)
+    for name, value in headers.items():
+        # Gateways put their own word before it: llm_provider-retry-after.
+        if name.lower().endswith("retry-after-ms"):
+            wait = duration_s(value, now)
+            if wait is not None:
+                return wait / 1000
+    for name, value in headers.items():
+        if name.lower().endswith("retry-after"):
+            wait = _explicit(value, now)
+            if wait is not None:
+                return wait
+    reset = max(_resets(headers, now), default=None) if resets else None
+    if reset is not None:
+        return reset
+    for name, value in waits:
+        wait = duration_s(str(value), now) if isinstance(value, (str, int, float)) and value is not True else None
         if wait is not None:
-            return wait / 1000
-    explicit = headers.get("retry-after")
-    if explicit is not None:
-        wait = duration_s(explicit, now)
-        date = _date(explicit) if wait is None else None
-        if date is not None:
-            wait = date - (datetime.now(UTC).timestamp() if now is None else now)
-        if wait is not None and wait > 0:
-            return wait
-    waits = []
-    for name, value in headers.items() if resets else ():
-        name = name.lower()
+            return wait / 1000 if name.endswith("ms") else wait
+    said = _IN_TEXT.search(text)
+    if said is None:
+        return None
+    return duration_s(_WRITTEN_OUT.sub(lambda match: match[1] + _unit(match[2]), said["wait"]).replace(",", ""), now)
+
+
+def _unit(word: str) -> str:
+    """The short form of a unit of time."""
+    word = word.lower()
+    return "ms" if word.startswith(("mil", "ms")) else word[0]
+
+
+def _explicit(value: str, now: float | None) -> float | None:
+    """A `Retry-After`: a duration or a date."""
+    wait = duration_s(value, now)
+    date = _date(value) if wait is None else None
+    if date is not None:
+        wait = date - (datetime.now(UTC).timestamp() if now is None else now)
+    return wait if wait is not None and wait > 0 else None
+
+
+def _resets(headers: Mapping[str, str], now: float | None) -> Iterator[float]:
+    """Seconds until the limits reset of which nothing remains."""
+    for header, value in headers.items():
+        name = header.lower()
         if "ratelimit" in name and "reset" in name:
             remaining = headers.get(name.replace("reset", "remaining"))
             wait = duration_s(value, now)
             if wait is not None and remaining in (None, "0", ""):
-                waits.append(wait)
-    if waits:
-        return max(waits)
-    said = _IN_TEXT.search(text)
-    if said:
-        return duration_s(said[1].replace("sec", "s"), now)
-    delay = re.search(r'retryDelay"?\s*:\s*"?([\d.]+s)', text)
-    return duration_s(delay[1], now) if delay else None
+                yield wait
 
 
 def _number(headers: Mapping[str, str], *names: str) -> float | None:

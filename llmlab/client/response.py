@@ -16,9 +16,8 @@ from llmlab.client.headers import feedback
 from llmlab.client.redact import one_line, without
 from llmlab.client.usage import read_usage
 from llmlab.errors import AttemptError
+from llmlab.finish_reasons import Ended, ended
 from llmlab.records import NO_FEEDBACK, Reply
-
-_FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety"}
 
 
 def read_reply(
@@ -150,14 +149,16 @@ def _read_completion(
         return None, None, errors.BadResponseError("the answer has no message"), notes
     content = _content(message.get("content"))
     finish_reason = _str(first.get("finish_reason"))
-    ended = (finish_reason or "").lower()
+    how = ended(finish_reason)
     error: AttemptError | None = None
-    if first.get("error") or ended == "error":
+    if first.get("error") or (how is Ended.FAILED and (finish_reason or "").casefold() == "error"):
         code = _code(first.get("error"))
         error = diagnose(code if code is not None else 502, headers, {"error": first.get("error")}, key=key)
-    elif ended in _FILTERED:
-        error = errors.ModerationError(f"stopped by a content filter ({ended})")
-    elif ended == "insufficient_system_resource":
+    elif how is Ended.FILTERED:
+        error = errors.ModerationError(
+            f"stopped by a content filter (finish_reason {one_line(finish_reason or '', key)})"
+        )
+    elif how is Ended.FAILED:
         error = errors.OverloadedError("the provider ran out of resources while answering")
     elif message.get("refusal"):
         error = errors.RefusalError(one_line(f"the model declined: {message['refusal']}", key))

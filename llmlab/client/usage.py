@@ -6,9 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from llmlab.client.image_tokens import image_tokens
 from llmlab.records import UNKNOWN_USAGE, Usage
 
 MOST_TOKENS = 1e12
+# A second of compressed speech is about 20 kB of base64 and 10 to 30 tokens.
+_CHARACTERS_OF_DATA_PER_TOKEN = 1000
 
 
 def read_usage(raw: object) -> tuple[Usage, tuple[str, ...]]:
@@ -63,9 +66,33 @@ def read_usage(raw: object) -> tuple[Usage, tuple[str, ...]]:
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> float:
-    """Estimated tokens of a request's messages: their characters / 4, which needs no tokenizer."""
-    contents = (message["content"] for message in body["messages"])
-    return sum(len(content) if isinstance(content, str) else len(str(content)) for content in contents) / 4
+    """Estimated tokens of a request's messages: characters / 4, which needs no tokenizer, and its pictures."""
+    parts = [part for message in body["messages"] for part in _parts(message)]
+    media = (_media_tokens(part, body.get("model", "")) for part in parts if part.get("type") != "text")
+    return text_tokens(body) + sum(media)
+
+
+def text_tokens(body: Mapping[str, Any]) -> float:
+    """Estimated tokens of the texts in a request's messages."""
+    characters = 0
+    for message in body["messages"]:
+        content, calls = message.get("content"), message.get("tool_calls")
+        characters += len(content) if isinstance(content, str) else 0
+        characters += sum(len(str(part.get("text") or "")) for part in _parts(message))
+        characters += len(str(calls)) if calls else 0
+    return characters / 4
+
+
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message.get("content")
+    return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+
+
+def _media_tokens(part: Mapping[str, Any], model: str) -> float:
+    if part.get("type") == "image_url":
+        return image_tokens(part, model)
+    # Sound and files, whose base64 is no text either.
+    return len(str(part)) / _CHARACTERS_OF_DATA_PER_TOKEN
 
 
 def _cost(raw: dict[str, Any], notes: list[str]) -> float | None:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlab.errors import EmptyAnswerError, ParseError, RefusalError, TruncatedError
+from llmlab.finish_reasons import Ended, ended
 from llmlab.json_text import BLANK
-
-_CUT = {"length", "max_tokens", "max_output_tokens", "model_length", "error", "insufficient_system_resource"}
-_FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
 
 # A value and the notes about it.
 Read = tuple[object, tuple[str, ...]]
@@ -62,30 +60,32 @@ class Parser(ABC):
         text
             The answer's text, parts already joined.
         finish_reason
-            As the provider sent it, in any case. After `length` and its kin only complete strict JSON is accepted.
+            As the provider sent it, in any case. After `length` and its kin only complete strict JSON is accepted;
+            after one that nobody knows also a bare label, but no free text.
 
         Raises
         ------
         ParseError
             Or a subclass: the answer could not be read. A bug in the user's callable or validator passes through.
         """
-        reason = str(finish_reason).casefold()
-        if reason in _FILTERED:
+        how = ended(finish_reason)
+        if how is Ended.FILTERED:
             raise RefusalError(f"The answer was withheld (finish_reason {finish_reason}).")
+        cut = how in (Ended.CUT, Ended.FAILED)
         try:
             if not text or not text.strip(BLANK):
                 raise EmptyAnswerError("The answer has no text.")
-            value, notes = self._read(text, reason in _CUT)
+            value, notes = self._read(text, how)
         except ParseError as error:
-            if reason not in _CUT:
+            if not cut:
                 raise
             raise TruncatedError(
                 f"The answer was cut off (finish_reason {finish_reason}; is max_tokens too low?). {error}"
             ) from error
-        if reason != "stop":
-            notes += ("no finish_reason" if finish_reason is None else f"finish_reason {finish_reason}"[:60],)
+        if finish_reason is None or finish_reason.casefold() != "stop":
+            notes += (f"finish_reason {finish_reason}"[:60] if finish_reason else "no finish_reason",)
         return Parsed(value, notes)
 
     @abstractmethod
-    def _read(self, text: str, cut: bool) -> Read:
-        """The value and its notes; after a `cut` only an answer that is surely whole counts."""
+    def _read(self, text: str, how: Ended) -> Read:
+        """The value and its notes; of an answer that may be cut off only what is surely whole."""

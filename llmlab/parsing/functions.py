@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmlab.errors import InputError, ParseError
+from llmlab.errors import InputError, ParseError, TruncatedError
+from llmlab.finish_reasons import Ended
 from llmlab.json_text import BLANK, short
 from llmlab.parsing.base import Parser, Read
+from llmlab.parsing.marks import without_thinking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,9 @@ class FunctionParser(Parser):
 
     function: Callable[[str], object]
 
-    def _read(self, text: str, cut: bool) -> Read:
+    def _read(self, text: str, how: Ended) -> Read:
+        if how is Ended.UNKNOWN:
+            raise TruncatedError(f"The text may be cut off: {how.value}.")
         try:
             return self.function(text), ()
         except (ValueError, KeyError, IndexError) as error:
@@ -40,10 +44,18 @@ def function_parser(function: Any) -> Parser:
     return FunctionParser(function=function)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextParser(FunctionParser):
+    """Reads the text itself, without the model's thinking and blanks around it."""
+
+    function: Callable[[str], object] = str
+
+    def _read(self, text: str, how: Ended) -> Read:
+        answer = without_thinking(text)
+        value, notes = FunctionParser._read(self, answer, how)
+        return value, (*notes, "thinking left out") if answer != text.strip(BLANK) else notes
+
+
 def text_parser() -> Parser:
-    """The parser whose value is the text itself, without blanks around it."""
-    return FunctionParser(function=_stripped)
-
-
-def _stripped(text: str) -> str:
-    return text.strip(BLANK)
+    """The parser whose value is the text itself, without the model's thinking and blanks around it."""
+    return TextParser()

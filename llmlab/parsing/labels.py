@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from llmlab.errors import InputError, InvalidLabelError, ParseError
+from llmlab.errors import InputError, InvalidLabelError, ParseError, TruncatedError
+from llmlab.finish_reasons import Ended
 from llmlab.json_text import BLANK, ZERO_WIDTH, read_json, short
+from llmlab.parsing.alone import check_stands_alone
 from llmlab.parsing.base import Parser, Read
+from llmlab.parsing.marks import answer_in
 
 _LABEL_KEYS = ("label", "category")
 # Terminal colours, control characters and halves of surrogate pairs: nobody meant them as part of a label.
@@ -40,12 +43,31 @@ class CategoryParser(Parser):
     choices: str
     max_chars: int
 
-    def _read(self, text: str, cut: bool) -> Read:
-        answer, is_json, notes = read_json(text, cut)
-        if not is_json and self._match(answer) is None:
-            raise ParseError(f"The answer is neither JSON nor just a category: {short(answer)}.{self.choices}")
-        value, more = self._category(answer)
-        return value, tuple(dict.fromkeys(notes + more))
+    def _read(self, text: str, how: Ended) -> Read:
+        answer = text if self._match(text) is not None else answer_in(text)
+        bare = how is Ended.UNKNOWN and self._match(answer)
+        if bare:
+            if self._begins_another(answer):
+                raise TruncatedError(f"{short(answer)} may be the beginning of another category.{self.choices}")
+            return bare[0], (*bare[1], "bare")
+        found = read_json(answer, how is not Ended.WHOLE)
+        if not found.is_json and self._match(found.value) is None:
+            raise ParseError(f"The answer is neither JSON nor just a category: {short(found.value)}.{self.choices}")
+        value, notes = self._category(found.value)
+        if found.is_json:
+            check_stands_alone(found, self._others(value, found.after))
+        return value, tuple(dict.fromkeys(found.notes + notes))
+
+    def _begins_another(self, answer: str) -> bool:
+        begun = _normal(answer.strip(BLANK))
+        return any(key.startswith(begun) and key != begun for key in self.normalised)
+
+    def _others(self, value: object, text: str) -> re.Pattern[str] | None:
+        """What finds the names of the other categories in a text that is not blank."""
+        names = (
+            [re.escape(label) for label, other in self.exact.items() if other is not value] if text.strip(BLANK) else []
+        )
+        return re.compile(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", re.IGNORECASE) if names else None
 
     def _category(self, answer: object, depth: int = 0) -> Read:
         if not isinstance(answer, dict):
@@ -58,6 +80,11 @@ class CategoryParser(Parser):
         if not named and depth == 0 and len(answer) == 1:
             named = answer
         found = [self._category(item, depth + 1) for item in named.values()] if depth < 2 else []
+        # {"label": "a", "final_label": "b"} says two things.
+        for key, item in answer.items():
+            match = self._match(item) if re.search("label|categor", key, re.IGNORECASE) else None
+            if match is not None and found and match[0] is not found[0][0]:
+                found.append(match)
         if not found or any(value is not found[0][0] for value, _ in found):
             raise InvalidLabelError(f"The answer has {len(found) or 'no'} labels: {short(answer)}.{self.choices}")
         return found[0][0], notes + found[0][1]
@@ -92,6 +119,9 @@ def category_parser(categories: object) -> Parser:
                 "and punctuation around them do not count. Rename one."
             )
     listed = ", ".join(json.dumps(label, ensure_ascii=False) for label in exact)
+    # Each answer is written out: small models copy what they are shown, a placeholder too.
+    forms = [json.dumps({"label": label}, ensure_ascii=False) for label in exact]
+    either = " or ".join([", ".join(forms[:-1]), forms[-1]] if len(forms) > 1 else forms)
     schema = {
         "type": "object",
         "properties": {"label": {"type": "string", "enum": list(exact)}},
@@ -99,7 +129,7 @@ def category_parser(categories: object) -> Parser:
         "additionalProperties": False,
     }
     return CategoryParser(
-        instruction=f'Answer with JSON only: {{"label": "<category>"}}, where <category> is one of: {listed}.',
+        instruction=f"Answer with JSON only: {either}.",
         schema={"name": "category", "strict": True, "schema": schema},
         categories=tuple(exact.values()),
         exact=exact,

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlab.errors import InputError, ParseError, ValidationError
+from llmlab.finish_reasons import Ended
 from llmlab.json_text import dumped, read_json, short
+from llmlab.parsing.alone import check_stands_alone
 from llmlab.parsing.base import Parser, Read
+from llmlab.parsing.marks import answer_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,14 +21,15 @@ class ModelParser(Parser):
 
     model: Any
 
-    def _read(self, text: str, cut: bool) -> Read:
+    def _read(self, text: str, how: Ended) -> Read:
         import pydantic
 
-        answer, is_json, notes = read_json(text, cut)
-        if not is_json:
-            raise ParseError(f"The answer holds no JSON: {short(answer)}.")
+        found = read_json(answer_in(text), how is not Ended.WHOLE)
+        if not found.is_json:
+            raise ParseError(f"The answer holds no JSON: {short(found.value)}.")
+        check_stands_alone(found)
         try:  # in JSON mode a strict model still takes dates and enums from text
-            return self.model.model_validate_json(dumped(answer)), notes
+            return self.model.model_validate_json(dumped(found.value)), found.notes
         except pydantic.ValidationError as error:
             faults = error.errors(include_url=False, include_context=False)
             lines = [f"{'.'.join(map(str, fault['loc']))[:80]}: {fault['msg'][:200]}" for fault in faults[:8]]

@@ -94,7 +94,9 @@ _STEMS = {
 _KEYWORDS_RIGHT, _FLIP_COST = 0.96, 0.90
 _QUOTED = r'"(?:[^"\\\n]|\\.)*"'
 # How llmlab asks for a category or a schema, or how people list categories.
+_FORM = rf'\{{"\w+": (?!"<){_QUOTED}\}}'
 _ASKED = re.compile(
+    rf"Answer with JSON only: (?P<forms>{_FORM}(?:(?:, | or ){_FORM})*)\.?|"
     rf"(?:Answer with[^\n]*?)?one of:?\s*(?P<list>{_QUOTED}(?:\s*(?:,\s*)?(?:or\s+|and\s+)?{_QUOTED})*)\.?"
     r"|Answer with JSON only, matching this JSON schema: (?P<schema>\{[^\n]*)"
 )
@@ -220,6 +222,10 @@ def say(body: Mapping[str, Any], texts: Sequence[str], reader: Reader) -> str:
             schema = json.JSONDecoder().raw_decode(asked[-1]["schema"])[0]
     if schema:
         return json.dumps(reader.fill(schema, schema), ensure_ascii=False)
+    if asked and asked[-1]["forms"]:
+        forms = [json.loads(form) for form in re.findall(_FORM, asked[-1]["forms"])]
+        ((key, _),) = forms[0].items()
+        return json.dumps({key: reader.pick([form[key] for form in forms])}, ensure_ascii=False)
     if asked and asked[-1]["list"]:
         label = reader.pick([json.loads(name) for name in re.findall(_QUOTED, asked[-1]["list"])])
         key = _KEY.search(prompt)

@@ -46,13 +46,39 @@ def test_durations_of_every_provider_are_read(text, expected):
         ({}, "Please try again in 2m32.064s. Visit", 152.064),
         ({}, "Please retry in 1.5s", 1.5),
         ({}, "Rate limit resets in 30 sec", 30),
-        ({}, '{"retryDelay": "7s"}', 7),
+        ({"llm_provider-retry-after": "2"}, "", 2),
+        ({"retry-after": "3", "x-upstream-retry-after": "9"}, "", 3),
+        ({"llm_provider-retry-after-ms": "1500"}, "", 1.5),
+        ({}, "Too many requests. Please retry after 500 milliseconds.", 0.5),
+        ({}, "Please try again in 250 msecs.", 0.25),
+        ({}, "Please retry after 1 minute and tell us", 60),
+        ({}, "Requests are blocked. Try again after 2 hours, 5 minutes.", 7500),
+        ({}, "Please wait 30 seconds before trying again", 30),
+        ({}, "Please retry in 17.", 17),
+        ({}, "retry in 3 apples", None),
         ({}, "try again in a moment", None),
         ({}, "", None),
     ],
 )  # fmt: skip
 def test_the_hint_is_found_in_headers_then_in_words(headers, text, expected):
     assert retry_after_s(headers, text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("waits", "expected"),
+    [
+        ([("retrydelay", "7s")], 7),
+        ([("retryafter", 12)], 12),
+        ([("retryafterms", 1500)], 1.5),
+        ([("estimatedtime", 20.5)], 20.5),
+        ([("retryafter", None), ("retrydelay", [])], None),
+        ([("retryafter", True)], None),
+        ([("retryafter", 0)], None),
+    ],
+)
+def test_the_body_may_state_the_wait(waits, expected):
+    assert retry_after_s({}, "", waits) == pytest.approx(expected)
+    assert retry_after_s({"retry-after": "3"}, "", waits) == 3
 
 
 def test_dates_are_compared_with_the_providers_clock_not_with_ours():

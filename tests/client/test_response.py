@@ -84,7 +84,7 @@ def test_what_the_reply_says_of_itself_is_kept():
         ({"message": "Not authenticated"}, errors.AuthenticationError, "Not authenticated"),
         (completion(choices={"0": "yes"}), errors.BadResponseError, "no choices"),
         (completion(choices=["yes"]), errors.BadResponseError, "no message"),
-        (completion(finish="SAFETY"), errors.ModerationError, "safety"),
+        (completion(finish="SAFETY"), errors.ModerationError, "SAFETY"),
         (completion("par", finish="error"), errors.OverloadedError, ""),
         (completion(choices=[{"message": {"content": None, "refusal": "I can't"}}]), errors.RefusalError, "I can't"),
         (completion(choices=[{"message": {"content": None, "refusal": {"odd": 1}}}]), errors.RefusalError, "odd"),

@@ -123,7 +123,7 @@ async def test_a_bug_of_the_users_is_returned_and_the_paid_answer_is_kept(provid
 
 async def test_messages_that_are_no_json_are_the_users_error_and_take_no_grant(provider):
     async with Desk(provider(), prompt=lambda unit: [{"role": "user", "content": [{"x": object()}]}]) as desk:
-        with pytest.raises(InputError, match="JSON"):
+        with pytest.raises(InputError, match="cannot be sent"):
             await desk()
         assert desk.setup.rate_limiter.get_metrics()["total_requests"] == 0
 

@@ -154,12 +154,19 @@ def test_categories_come_in_many_containers(categories):
     assert set(parser.categories or ()) == {"a b", "C"}
 
 
+def test_what_the_prompt_shows_is_an_answer():
+    """Small models copy the first JSON that they see."""
+    instruction = make_parser(["billing", "bug"]).instruction or ""
+    copied = json.JSONDecoder().raw_decode(instruction[instruction.index("{") :])[0]
+    assert make_parser(["billing", "bug"]).parse(json.dumps(copied)) == Parsed("billing")
+
+
 def test_the_prompt_and_the_schema_list_the_categories():
     parser = make_parser(["billing", "bug", 'the "other"'])
     assert parser.instruction == (
-        'Answer with JSON only: {"label": "<category>"}, '
-        'where <category> is one of: "billing", "bug", "the \\"other\\"".'
+        'Answer with JSON only: {"label": "billing"}, {"label": "bug"} or {"label": "the \\"other\\""}.'
     )
+    assert make_parser(["only"]).instruction == 'Answer with JSON only: {"label": "only"}.'
     assert parser.schema is not None
     assert parser.schema["name"] == "category"
     assert parser.schema["schema"]["properties"]["label"]["enum"] == ["billing", "bug", 'the "other"']

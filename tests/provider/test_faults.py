@@ -243,7 +243,7 @@ SAID = {
     "s402-credits": "https://openrouter.ai/settings/credits",
     "s404-endpoints": "https://openrouter.ai/settings/privacy",
     "s404-html": "is /v1 missing?",
-    "s422-detail": "body.messages: Field required",
+    "s422-detail": "messages: Field required",
     "s502-html": "a web page: 502 Bad Gateway",
     "r429-free-day": "resets in",
     "r429-tpd": "resets in 153 s",
@@ -405,7 +405,7 @@ async def test_the_same_refusal_of_the_first_five_stops_the_run(provider):
     simulated = provider(latency_s=0.05)
     results = await ask(simulated, texts(500), "fault/s422-detail", max_concurrent=20)
     assert simulated.counts().requests <= 5 + 20
-    assert results.stopped.startswith("the first 5 trials failed the same way: 422: body.messages: Field required; ")
+    assert results.stopped.startswith("the first 5 trials failed the same way: 422: messages: Field required; ")
     assert results.stopped.count("422") == 1
 
 

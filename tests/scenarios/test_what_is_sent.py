@@ -49,10 +49,10 @@ async def test_headers_that_cannot_be_sent_are_refused_and_not_shown(recorder, h
     assert "5ecre7" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [{1, 2}, b"bytes", float("nan"), object()])
+@pytest.mark.parametrize("content", [b"\xff\xfe\xfd", object(), [len]])
 async def test_a_message_that_is_no_json_is_a_bug_of_the_users_and_not_sent(provider, content):
     simulated = provider()
-    with pytest.raises(InputError, match="cannot be sent as JSON") as caught:
+    with pytest.raises(InputError, match="A message holds .*, which cannot be sent") as caught:
         await ll.run_experiment(
             texts(3),
             lambda unit: [{"role": "user", "content": "x", "extra": content}],

@@ -54,27 +54,6 @@ def test_ids_are_the_column_unit_id_or_the_index_in_the_given_order(units, expec
     assert ids(units) == expected
 
 
-def test_trials_come_unit_by_unit_model_by_model_run_by_run():
-    laid_out = plan(["a", "b"], runs=2, models=("m", "n"))
-    trials = [Trial(at, unit, model, run) for at, (unit, model, run) in enumerate(
-        (unit, model, run) for unit in (0, 1) for model in ("m", "n") for run in (1, 2)
-    )]  # fmt: skip
-    assert list(laid_out.trials()) == trials
-    assert list(laid_out.trials([6, 1])) == [trials[6], trials[1]]
-    keys = laid_out.keys()
-    assert [tuple(row) for row in keys[["unit_id", "model", "run"]].itertuples(index=False)] == [
-        (trial.unit_id, trial.model, trial.run) for trial in trials
-    ]
-    assert [laid_out.unit_of(at) for at in range(8)] == keys["unit"].tolist() == [0] * 4 + [1] * 4
-    assert len(laid_out) == 8
-
-
-def test_a_million_trials_are_made_when_needed():
-    laid_out = plan([str(number) for number in range(1000)], runs=1000)
-    assert len(laid_out) == 1_000_000
-    assert next(laid_out.trials([999_999])) == Trial(999_999, 999, "m", 1000)
-
-
 def test_the_users_frame_stays_as_it_was():
     units = FRAME.set_index(pd.Index([9, 7, 8], name="key"))
     before = pickle.dumps(units)
@@ -104,8 +83,8 @@ def test_a_named_series_is_asked_about_by_its_name_or_as_text():
         FRAME.iloc[:0],
         pd.Series([], dtype="str"),
         pd.DataFrame({"unit_id": [], "text": []}),
-        pd.DataFrame({name: [] for name in ("unit_id", "run", "model", "text")}),
-        pd.DataFrame({name: [] for name in ("unit_id", "run", "text")}),
+        pd.DataFrame({name: [] for name in ("unit_id", "run", "model", "text", "prediction", "status")}),
+        pd.DataFrame({name: [] for name in ("unit_id", "run", "text", "prediction", "status")}),
     ],
 )
 def test_no_units_are_no_trials(units):
@@ -136,7 +115,7 @@ def test_no_units_are_no_trials(units):
         (FRAME.set_index(pd.Index([1, 2, pd.NaT])), "unit_id is missing in row 2"),
         (FRAME.set_index([pd.Index([1.0, np.nan, 2.0]), pd.Index(list("abc"))]), "unit_id is missing in row 1"),
         (FRAME.assign(unit_id=[[1], [2], [3]]), "unit_id must be text, numbers or the like, not a list"),
-        ([{"unit_id": [1], "run": 1}], "unit_id must be text, numbers or the like, not a list"),
+        ([{"unit_id": [1], "run": 1, "prediction": "x", "status": "ok"}], "unit_id must be text, numbers or the like"),
     ],
 )
 def test_units_that_cannot_work_are_refused_with_what_is_wrong(units, said):
@@ -178,6 +157,15 @@ def test_rows_with_unit_id_and_run_are_exactly_those_runs():
     assert_frame_equal(
         laid_out.units.frame, pd.DataFrame({"text": ["B", "A"]}, index=pd.Index(["b", "a"], name="unit_id"))
     )
+
+
+@pytest.mark.parametrize("left_out", ["prediction", "status", "unit_id"])
+def test_a_column_run_of_the_units_own_is_no_repeat(left_out):
+    own = ROWS.assign(unit_id=["x", "y", "z"], run=["first", "second", "third"]).drop(columns=left_out)
+    laid_out = plan(own, runs=2)
+    assert laid_out.is_grid
+    assert len(laid_out) == 6
+    assert laid_out.units.frame["run"].tolist() == ["first", "second", "third"]
 
 
 def test_rows_without_a_model_or_of_other_models_are_asked_of_all_models():
