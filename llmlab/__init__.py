@@ -15,7 +15,7 @@ from llmlab.experiment import (
     run_experiment_sync,
     start_experiment,
 )
-from llmlab.limits import Grant, RateLimiter, RateLimiterRegistry
+from llmlab.limits import Grant, RateLimiter, RateLimiterRegistry, share_limits
 from llmlab.records import PredictionCategoryTokens, TokenUsageAttempt
 from llmlab.results import Results, load_results
 
@@ -45,6 +45,7 @@ __all__ = [
     "load_results",
     "run_experiment",
     "run_experiment_sync",
+    "share_limits",
     "simulate",
     "start_experiment",
 ]

@@ -1,7 +1,17 @@
 """One rate limiter per API key, for every experiment, event loop and thread of this process."""
 
+from llmlab.limits.by_model import Limiters, RequestLimits, TokenLimits
 from llmlab.limits.grants import Grant
 from llmlab.limits.limiter import RateLimiter
 from llmlab.limits.registry import RateLimiterRegistry
+from llmlab.limits.shared import share_limits
 
-__all__ = ["Grant", "RateLimiter", "RateLimiterRegistry"]
+__all__ = [
+    "Grant",
+    "Limiters",
+    "RateLimiter",
+    "RateLimiterRegistry",
+    "RequestLimits",
+    "TokenLimits",
+    "share_limits",
+]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from llmlab.limits.alone import Alone
 from llmlab.limits.lock import Lock
 from llmlab.limits.metrics import Metrics, Second
 from llmlab.limits.schedule import Budget, Place, Schedule
+from llmlab.limits.share import Share
 from llmlab.limits.waiters import Waiters
 
 WELL_UNDER = 0.8
@@ -74,20 +76,28 @@ class Grants:
         Decides when the next request may leave.
     lock : Lock
         Held while any of the three changes.
+
+    Attributes
+    ----------
+    share : Alone or Share
+        Whether the schedule decides alone, or together with other processes.
     """
 
     def __init__(self, schedule: Schedule, lock: Lock) -> None:
         self.schedule = schedule
         self.lock = lock
         self.metrics = Metrics()
-        self.waiters: Waiters[Grant] = Waiters(lock, ready_at=schedule.ready_at, book=self.book)
+        self.share: Alone | Share = Alone(schedule)
+        self.waiters: Waiters[Grant] = Waiters(lock, ready_at=self.ready_at, book=self.book)
 
     # What a grant reports.
 
     def answered(self, place: Place, tokens: float | None) -> None:
         """Its answer is here."""
         with self.lock.timed() as now:
-            if self.schedule.answered(place, tokens, now):
+            earlier = self.schedule.answered(place, tokens, now)
+            self.share.report("answered", place, now, tokens)
+            if earlier:
                 self.waiters.serve(now)
 
     def refused(self, place: Place, retry_after_s: float | None) -> float:
@@ -96,6 +106,7 @@ class Grants:
             self.metrics.refused += 1
             before = self.schedule.factor(now)
             pauses = self.schedule.refused(place, retry_after_s, now)
+            self.share.report("refused", place, now, retry_after_s)
             wait_s, factor = max(0.0, self.schedule.paused_until - now), self.schedule.factor(now)
             if pauses or factor < before:
                 level = logging.WARNING if factor < before else logging.INFO
@@ -106,13 +117,13 @@ class Grants:
             return wait_s
 
     def _who_else(self, now: float) -> str:
-        """What to say of a refusal that this limiter's own requests do not explain."""
-        sent, limit = self.schedule.in_window(now), self.schedule.requests.limit
+        """What to say of a refusal that the requests of all who share do not explain."""
+        sent, limit = self.share.in_window(now), self.schedule.requests.limit
         if limit is None or sent >= WELL_UNDER * limit:
             return ""
         return (
-            f"; it had sent only {sent} of {limit:.12g} requests in {self.schedule.period_s:g} s: "
-            "if others use this key too, ll.share_limits() counts together"
+            f"; only {sent} of {limit:.12g} requests had been sent in {self.schedule.period_s:g} s: "
+            "if someone else uses this key, too, ll.share_limits() counts together"
         )
 
     def give_back(self, grant: Grant) -> None:
@@ -124,14 +135,20 @@ class Grants:
             if self.lock.nested:
                 return
         with self.lock.timed() as now:
+            self.share.given_back(grant._place, now)
             self.waiters.serve(now)
 
     # Under the lock.
 
+    def ready_at(self, tokens: float, now: float) -> float:
+        """When a request of this weight may leave; if that is in the future, the time to look again."""
+        return self.share.ready_at(tokens, now)
+
     def book(self, tokens: float, due: float, now: float, since: float, throttled: bool = True) -> Grant:
         """Grant to one who asked at `since` and whose turn came at `due`."""
         place = self.schedule.book(tokens, due, now)
-        message = self.metrics.summary(now, self.schedule.in_window(now), self.schedule.requests.limit)
+        self.share.booked(place, now)
+        message = self.metrics.summary(now, self.share.in_window(now), self.schedule.requests.limit)
         if message:
             self.lock.log(logging.INFO, message)
         return Grant(self, place, self.metrics.count(now, now - since, throttled), now - since, throttled)
@@ -139,7 +156,9 @@ class Grants:
     def leaves(self, grant: Grant, now: float) -> bool:
         """Its request leaves only now; if others have its place by then, it is no grant any more."""
         # The clock runs from here, not from the booking: a busy loop may resume a waiter late.
+        booked_at = grant._place.sent_at
         if self.schedule.sent(grant._place, now):
+            self.share.sent(grant._place, booked_at, now)
             return True
         self._uncount(grant)
         return False
@@ -149,8 +168,28 @@ class Grants:
 
     # Without the lock.
 
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        with self.lock.timed() as now:
+            self.schedule.pause(now + seconds)
+            self.share.paused(seconds, now)
+
     def change(self, budget: Budget, limit: float | None) -> None:
         """Set a limit; those who wait follow."""
         with self.lock.timed() as now:
-            self.schedule.change(budget, limit, now)
+            if limit != budget.limit:
+                self.schedule.change(budget, limit, now)
+                self.share.changed(now)
             self.waiters.serve(now)
+
+    def state(self) -> dict[str, float | int | None]:
+        """Totals and present state, under the names of `RateLimiter.get_metrics`."""
+        with self.lock.timed() as now:
+            return self.metrics.as_dict() | {
+                "queue_size": self.share.in_window(now),
+                "limit": self.schedule.requests.limit,
+                "waiting": self.waiters.waiting,
+                "paused_s": max(0.0, self.schedule.paused_until - now),
+                "rate_factor": self.share.factor(now),
+                "processes": self.share.processes,
+            }

@@ -17,6 +17,7 @@ from llmlab.errors import InputError, TooLongError
 from llmlab.limits.grants import Grant, Grants
 from llmlab.limits.lock import Lock
 from llmlab.limits.schedule import Schedule, positive
+from llmlab.limits.shared import enlist
 from llmlab.records import Feedback
 
 AUTO_START = 60.0
@@ -39,7 +40,7 @@ class RateLimiter:
     margin_s : float
         Longest time in seconds from sending to arrival that the strict window allows for.
     name : str
-        Shown in the repr; never a key.
+        Shown in the repr; never a key. Limiters of one name count together once `share_limits` was called.
     clock : callable
         Monotonic seconds.
 
@@ -73,6 +74,8 @@ class RateLimiter:
         self._schedule = Schedule(start, period_s=period_s, tokens=tokens, burst=burst, margin_s=margin_s)
         self._lock = Lock(clock)
         self._grants = Grants(self._schedule, self._lock)
+        if name:
+            self._share_as(name)
         self._held: dict[asyncio.Task[object] | None, list[Grant]] = {}
 
     def __repr__(self) -> str:
@@ -137,7 +140,7 @@ class RateLimiter:
         self._check_weight(tokens)
         loop = asyncio.get_running_loop()
         with self._lock.timed() as now:
-            if not self._grants.waiters and self._schedule.ready_at(tokens, now) <= now:
+            if not self._grants.waiters and self._grants.ready_at(tokens, now) <= now:
                 return self._grants.book(tokens, now, now, now, throttled=False)
             since, waiter = now, self._grants.waiters.add(loop, tokens, now, now)
         while True:
@@ -169,8 +172,7 @@ class RateLimiter:
     def pause(self, seconds: float) -> None:
         """Send nothing for `seconds`, then go on paced; zero, negative, infinite and NaN are ignored."""
         if 0 < seconds < math.inf:
-            with self._lock.timed() as now:
-                self._schedule.pause(now + seconds)
+            self._grants.pause(seconds)
 
     def learn(self, feedback: Feedback) -> None:
         """With `limit="auto"`, take the provider's own limits (per minute) from an answer's headers."""
@@ -189,21 +191,17 @@ class RateLimiter:
             `total_requests` (grants), `throttled_requests` (grants that waited), `throttle_rate` (0 to 1),
             `avg_wait_time` (s, over all grants), `refused_requests` (429s), `queue_size` (requests in the window),
             `limit` (of the window), `waiting` (for a grant, now), `paused_s` (until the key sends again),
-            `rate_factor` (1 unless cut after refusals).
+            `rate_factor` (1 unless cut after refusals), `processes` (that share the key, with this one).
         """
-        with self._lock.timed() as now:
-            return self._grants.metrics.as_dict() | {
-                "queue_size": self._schedule.in_window(now),
-                "limit": self.limit,
-                "waiting": self._grants.waiters.waiting,
-                "paused_s": max(0.0, self._schedule.paused_until - now),
-                "rate_factor": self._schedule.factor(now),
-            }
+        return self._grants.state()
 
     def history(self) -> list[tuple[float, int, int, float]]:
         """Per second with traffic: (epoch seconds, granted, throttled, seconds waited); six hours of it at most."""
         with self._lock.timed() as now:
             return self._grants.metrics.history(time.time() - now)
+
+    def _share_as(self, name: str) -> None:
+        enlist(self._grants, name, self.period_s)
 
     def _check_weight(self, tokens: float) -> None:
         if not 0 <= tokens < math.inf:

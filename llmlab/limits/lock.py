@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 logger = logging.getLogger("llmlab.limits")
 
@@ -23,7 +22,7 @@ class Lock:
         Monotonic seconds. It may raise; then the lock is not taken and nothing changes.
     """
 
-    __slots__ = ("_behind_s", "_depth", "_last", "_lock", "_messages", "clock")
+    __slots__ = ("_behind_s", "_depth", "_last", "_lock", "_messages", "_timed", "clock")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -32,6 +31,7 @@ class Lock:
         self._behind_s = 0.0
         self._last = -math.inf
         self._messages: list[tuple[int, str]] = []
+        self._timed = _Timed(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -50,12 +50,9 @@ class Lock:
                 # A broken log handler is no reason to stop an experiment.
                 continue
 
-    @contextmanager
-    def timed(self) -> Iterator[float]:
-        """Hold the lock; gives the time now."""
-        raw = self.clock()
-        with self:
-            yield self._advance(raw)
+    def timed(self) -> _Timed:
+        """What `with` holds the lock by, and gets the time of."""
+        return self._timed
 
     @property
     def nested(self) -> bool:
@@ -66,11 +63,28 @@ class Lock:
         """Log it as soon as the lock is free."""
         self._messages.append((level, message))
 
-    def _advance(self, raw: float) -> float:
-        """The limiter's time follows the clock, but never goes back."""
+    def advance(self, raw: float) -> float:
+        """The limiter's time: it follows the clock, whose reading is `raw`, but never goes back."""
         now = raw + self._behind_s
         if now < self._last:
             self._behind_s += self._last - now
             now = self._last
         self._last = now
         return now
+
+
+class _Timed:
+    """A lock whose `with` gives the time."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> float:
+        raw = float(self._lock.clock())
+        self._lock.__enter__()
+        return self._lock.advance(raw)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.__exit__()

@@ -104,4 +104,5 @@ def combined(metrics: Iterable[dict[str, float | int | None]]) -> dict[str, floa
         "waiting": int(total("waiting")),
         "paused_s": max((one["paused_s"] or 0.0 for one in every), default=0.0),
         "rate_factor": min((one["rate_factor"] or 1.0 for one in every), default=1.0),
+        "processes": max((int(one["processes"] or 1) for one in every), default=1),
     }

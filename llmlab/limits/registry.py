@@ -17,9 +17,12 @@ def fingerprint(api_key: str) -> str:
 
 
 class RateLimiterRegistry:
-    """All limiters of this process: one per endpoint and API key, for every experiment, loop and thread."""
+    """All limiters of this process, for every experiment, loop and thread.
 
-    _limiters: ClassVar[dict[tuple[str | None, str], RateLimiter]] = {}
+    There is one per endpoint and API key, and one more for each model of that key that has a limit of its own.
+    """
+
+    _limiters: ClassVar[dict[tuple[str | None, str, str | None], RateLimiter]] = {}
     _lock = threading.Lock()
 
     @classmethod
@@ -30,8 +33,9 @@ class RateLimiterRegistry:
         *,
         base_url: str | None = None,
         tokens_per_minute: float | EllipsisType | None = ...,
+        model: str | None = None,
     ) -> RateLimiter:
-        """The one limiter of this key; made on first use.
+        """The one limiter of this key, or of one of its models; made on first use.
 
         Parameters
         ----------
@@ -44,6 +48,8 @@ class RateLimiterRegistry:
             The endpoint, as the same key may be used at several. Left out, the key's only limiter is meant.
         tokens_per_minute : float, optional
             A value given changes the limiter. Left out (`...`), it keeps what it has; a new one counts no tokens.
+        model : str, optional
+            A model whose requests are limited apart from the others of the key.
 
         Returns
         -------
@@ -57,36 +63,41 @@ class RateLimiterRegistry:
         name = fingerprint(api_key)
         base_url = base_url and str(base_url).rstrip("/")
         with cls._lock:
-            limiter = cls._find(base_url, name)
+            limiter = cls._find(base_url, name, model)
             if limiter is None:
                 start = AUTO_START if isinstance(requests_per_minute, EllipsisType) else requests_per_minute
                 tokens = None if isinstance(tokens_per_minute, EllipsisType) else tokens_per_minute
-                limiter = RateLimiter(start, tokens=tokens, name=name)
-                cls._limiters[base_url, name] = limiter
+                limiter = RateLimiter(start, tokens=tokens, name=name if model is None else f"{name} {model}")
+                cls._keep(base_url, name, model, limiter)
                 return limiter
         limiter.change(requests_per_minute, tokens_per_minute)
         return limiter
 
     @classmethod
-    def _find(cls, base_url: str | None, name: str) -> RateLimiter | None:
-        limiter = cls._limiters.get((base_url, name))
+    def _find(cls, base_url: str | None, name: str, model: str | None) -> RateLimiter | None:
+        limiter = cls._limiters.get((base_url, name, model))
         if limiter is not None:
             return limiter
         if base_url is not None:
             # Set up by key alone, before its endpoint was known.
-            limiter = cls._limiters.pop((None, name), None)
+            limiter = cls._limiters.pop((None, name, model), None)
             if limiter is not None:
-                cls._limiters[base_url, name] = limiter
+                cls._keep(base_url, name, model, limiter)
             return limiter
-        same_key = [limiter for (_, other), limiter in cls._limiters.items() if other == name]
-        return same_key[0] if len(same_key) == 1 else None
+        same = [limiter for (_, *other), limiter in cls._limiters.items() if other == [name, model]]
+        return same[0] if len(same) == 1 else None
+
+    @classmethod
+    def _keep(cls, base_url: str | None, name: str, model: str | None, limiter: RateLimiter) -> None:
+        cls._limiters[base_url, name, model] = limiter
+        limiter._share_as(" ".join(filter(None, (name, base_url, model))))
 
     @classmethod
     def get_metrics(cls, api_key: str | None = None) -> dict[str, float | int | None]:
-        """Metrics of one key, or of all keys together; the fields of `RateLimiter.get_metrics`."""
+        """Metrics of one key with all its models, or of all keys; the fields of `RateLimiter.get_metrics`."""
         name = None if api_key is None else fingerprint(api_key)
         with cls._lock:
-            limiters = [limiter for (_, other), limiter in cls._limiters.items() if name in (None, other)]
+            limiters = [limiter for (_, other, _), limiter in cls._limiters.items() if name in (None, other)]
         return combined(limiter.get_metrics() for limiter in limiters)
 
     @classmethod

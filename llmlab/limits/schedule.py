@@ -75,6 +75,19 @@ class Schedule:
     """The window, the pace and the pauses of one key.
 
     All times are seconds on one clock that never goes back; `now` is given by the caller.
+
+    Attributes
+    ----------
+    requests, tokens : Budget
+        The two limits.
+    share : float
+        The part of both limits that is used; below 1 only while processes that share a key cannot talk.
+    paused_until : float
+        Nothing leaves before.
+    booked : int
+        Counts the bookings.
+    returnable : int
+        The booking whose pace can still be given back; 0 if there is none.
     """
 
     def __init__(
@@ -100,6 +113,7 @@ class Schedule:
         self.window = Window(grain_s)
         self.refusals = Refusals()
         self.paused_until = -math.inf
+        self.share = 1.0
         self.booked = 0
         self.returnable = 0
 
@@ -119,11 +133,21 @@ class Schedule:
         ):
             if budget.limit is not None:
                 ready = max(ready, budget.tat - tolerance)
-                too_many[at] = used + weight - budget.limit
+                too_many[at] = used + weight - budget.limit * self.share
         # An empty window lets anything through: a limit of 0.5 still means one request every two periods.
         if self.window and max(too_many) > 0:
             ready = max(ready, self.window.left_by(*too_many))
         return ready
+
+    def has_room(self, tokens: float) -> bool:
+        """Whether only the pace, and not the window, may keep a request of this weight waiting."""
+        return all(
+            budget.limit is None or used + weight <= budget.limit * self.share
+            for budget, used, weight in (
+                (self.requests, self.window.requests, 1.0),
+                (self.tokens, self.window.tokens, tokens),
+            )
+        )
 
     def book(self, tokens: float, due: float, now: float) -> Place:
         """Take a place. `due` is when it could have left: a late timer must not slow the pace down."""
@@ -139,6 +163,15 @@ class Schedule:
             self.requests.tat = max(self.requests.tat, now + self._tolerance() + self.refusals.probe_s)
             self.refusals.probe_s = 0.0
         return Place(now, self.window.add(self._leaves_at(now), 1, tokens), tokens, self.booked)
+
+    def adopt(self, sent_at: float, leaves_at: float, tokens: float) -> Place:
+        """Count a request that was sent at `sent_at` without having been booked here."""
+        self.booked += 1
+        self.returnable = 0
+        for budget, weight in ((self.requests, 1.0), (self.tokens, tokens)):
+            interval_s = 0.0 if budget.limit is None else self.interval_s(budget.limit, sent_at)
+            budget.tat = max(budget.tat, sent_at + weight * interval_s)
+        return Place(sent_at, self.window.add(leaves_at, 1, tokens), tokens, self.booked)
 
     def sent(self, place: Place, now: float) -> bool:
         """It leaves only now, later than it was booked; returns whether its place is still there."""
@@ -175,8 +208,7 @@ class Schedule:
             self.refusals.answered(place.sent_at, self.period_s, self._per_period())
         place.returnable = False
         first = self.window.first_leaves_at
-        known = tokens is not None and 0 <= tokens < math.inf and self.tokens.limit is not None
-        settled = self._settle(place, tokens if known and tokens is not None else place.tokens, now)
+        settled = self._settle(place, tokens if tokens is not None and 0 <= tokens < math.inf else place.tokens, now)
         return settled or self.window.first_leaves_at < first
 
     def refused(self, place: Place, retry_after_s: float | None, now: float) -> bool:
@@ -204,7 +236,7 @@ class Schedule:
                 # Settled after its place had left: the surplus is a debt in the present window.
                 self.window.add(now + self.period_s, 0, surplus)
         place.tokens = tokens
-        return bool(surplus)
+        return bool(surplus) and self.tokens.limit is not None
 
     def give_back(self, place: Place) -> bool:
         """Nothing was sent; returns whether there was something to give back."""
@@ -233,7 +265,7 @@ class Schedule:
 
     def interval_s(self, limit: float, now: float) -> float:
         """Seconds between two units of a budget at present."""
-        return self.period_s / limit / self.factor(now)
+        return self.period_s / (limit * self.share * self.factor(now))
 
     def in_window(self, now: float) -> int:
         """Requests that count against the limit at present."""

@@ -122,6 +122,16 @@ class Waiters(Generic[GrantT]):
             self._deliver(waiter, self._book(waiter.tokens, due, now, waiter.since))
         self._set_timers(now)
 
+    def weights(self, count: int) -> list[float]:
+        """The tokens of so many who wait first."""
+        found: list[float] = []
+        for waiter in self._queue:
+            if len(found) == count:
+                break
+            if not waiter.future.done():
+                found.append(waiter.tokens)
+        return found
+
     def _deliver(self, waiter: Waiter[GrantT], grant: GrantT) -> None:
         waiter.granted = True
         self._uncount(waiter)

@@ -26,7 +26,7 @@ class Window:
         self.requests = 0
         self.tokens = 0.0
         self._leaves_at = array("d")
-        self._requests = array("l")
+        self._requests = array("I")
         self._tokens = array("d")
         self._first = 0
 
@@ -96,7 +96,14 @@ class Window:
         """Times of leaving, requests and tokens, in order."""
         return self._leaves_at[self._first :], self._requests[self._first :], self._tokens[self._first :]
 
-    def restore(self, leaves_at: array[float], requests: array[int], tokens: array[float]) -> None:
+    def restore(
+        self,
+        leaves_at: array[float],
+        requests: array[int],
+        weights: array[float],
+        all_requests: int,
+        all_tokens: float,
+    ) -> None:
         """Hold exactly what `entries` gave."""
-        self._leaves_at, self._requests, self._tokens, self._first = leaves_at, requests, tokens, 0
-        self.requests, self.tokens = sum(requests), math.fsum(tokens)
+        self._leaves_at, self._requests, self._tokens, self._first = leaves_at, requests, weights, 0
+        self.requests, self.tokens = all_requests, all_tokens

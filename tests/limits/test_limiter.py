@@ -377,7 +377,8 @@ async def test_refused_well_under_the_limit_somebody_else_may_use_the_key(limit_
         (await limiter.acquire()).answered()
     (await limiter.acquire()).refused(1)
     assert limit_lines()[-1].endswith(
-        "; it had sent only 101 of 600 requests in 60 s: if others use this key too, ll.share_limits() counts together"
+        "; only 101 of 600 requests had been sent in 60 s: if someone else uses this key, too, ll.share_limits() "
+        "counts together"
     )
     assert await stamp(limiter, 600)
     (await limiter.acquire()).refused(1)

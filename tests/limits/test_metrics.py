@@ -35,6 +35,7 @@ async def test_metrics_count_grants_and_average_over_all_of_them():
         "refused_requests": 0,
         "paused_s": 0.0,
         "rate_factor": 1.0,
+        "processes": 1,
     }
     assert [grant.throttled for grant in grants] == [True, True]
     assert grants[0].waited_s == pytest.approx(1)
@@ -183,6 +184,7 @@ def test_of_several_limiters_counts_add_up_and_averages_are_over_all_grants():
         "refused_requests": 0,
         "paused_s": 3.0,
         "rate_factor": 0.5,
+        "processes": 1,
     }
     assert set(both) == set(one)
     assert combined([one, RateLimiter(None).get_metrics()])["limit"] is None

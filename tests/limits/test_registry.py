@@ -154,3 +154,18 @@ async def test_the_key_appears_nowhere(limit_lines):
     assert len(limit_lines()) == 1
     assert repr(limiter) == f"<RateLimiter {fingerprint(KEY)}: 60 requests, 1000000 tokens per 60 s, 1 granted>"
     assert repr(RateLimiter(None)) == "<RateLimiter: unlimited requests per 60 s, 0 granted>"
+
+
+def test_a_model_may_have_a_limiter_of_its_own_beside_the_keys():
+    url = "https://one.example/v1"
+    key = RateLimiterRegistry.get_limiter(KEY, 60, base_url=url)
+    small = RateLimiterRegistry.get_limiter(KEY, 5000, base_url=url, model="small")
+    large = RateLimiterRegistry.get_limiter(KEY, "auto", base_url=url, model="large", tokens_per_minute=9000)
+    assert len({id(key), id(small), id(large)}) == 3
+    assert (key.limit, small.limit, large.limit, large.tokens) == (60, 5000, 60, 9000)
+    assert large.auto
+    assert RateLimiterRegistry.get_limiter(KEY, base_url=url, model="small") is small
+    assert RateLimiterRegistry.get_limiter(KEY, model="large") is large
+    assert RateLimiterRegistry.get_limiter(KEY) is key
+    assert repr(small).startswith(f"<RateLimiter {fingerprint(KEY)} small: 5000 requests")
+    assert RateLimiterRegistry.get_metrics(KEY)["limit"] == 5120

@@ -1,0 +1,332 @@
+"""What the processes that share a key know together: one `Schedule`, whose turn it is, and all of it as a few bytes.
+
+A store (`llmlab.limits.shared_file`, `llmlab.limits.shared_redis`) keeps the bytes; `Common` is loaded from them,
+advanced and written back in one atomic step. All times are those of the store's clock. Nothing here knows a key.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import secrets
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, fields
+from typing import Literal
+
+from llmlab.limits.refusals import Refusals
+from llmlab.limits.schedule import Place, Schedule
+
+GRAINS_PER_PERIOD = 400
+MEMBER_S = 10.0
+AHEAD_S = 0.03
+GRACE_S, LEAST_S = 0.1, 0.005
+CLOCK_WENT_BACK_S = 5.0
+
+FORMAT = 1
+HEAD = struct.Struct("<B8sqqddddIqd")
+MEMBER = struct.Struct("<8sdddq")
+REFUSALS = struct.Struct("<" + "d" * len(fields(Refusals)))
+LENGTHS = struct.Struct("<II")
+
+
+Event = Literal["answered", "refused", "sent", "given back", "adopted", "paused", "anew"]
+
+
+@dataclass(slots=True)
+class Member:
+    """One process that shares.
+
+    Attributes
+    ----------
+    seen_at : float
+        When it last asked or reported.
+    since : float
+        From when on it has been waiting for a turn; infinite if it is not.
+    until : float
+        Until when others leave it its turn; then it seems to have gone.
+    served : int
+        Number of its last turn: the least comes next.
+    """
+
+    seen_at: float = -math.inf
+    since: float = math.inf
+    until: float = -math.inf
+    served: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process has set for the key; each obeys its own on the common count."""
+
+    requests: float | None
+    tokens: float | None
+    period_s: float
+    burst: float
+    margin_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something that happened to a request of this process.
+
+    Attributes
+    ----------
+    what : str
+        `answered`, `refused`, `sent` (later than its turn), `given back`, `adopted` (sent while the store was away),
+        `paused` or `anew` (another limit was set).
+    ago_s : float
+        How long before the step.
+    place : Place
+        The request's place in the common window.
+    value : float or None
+        Tokens used, seconds of Retry-After, seconds of the pause, or (adopted) seconds until it leaves the window.
+    """
+
+    what: Event
+    ago_s: float
+    place: Place
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a process brings to a step.
+
+    Attributes
+    ----------
+    member : bytes
+        Its random name.
+    limits : Limits
+    reports : sequence of Report
+    weights : sequence of float
+        Tokens of those who wait first.
+    asks : bool
+        Whether it asks for them; if not, it only reports, and keeps the turn that it may be waiting for.
+    """
+
+    member: bytes
+    limits: Limits
+    reports: Sequence[Report] = ()
+    weights: Sequence[float] = ()
+    asks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a process takes from a step.
+
+    Attributes
+    ----------
+    granted : list of Place
+        One for each of the first weights that may leave, at `Place.sent_at`.
+    reported : list of Place
+        The places of the reports as they stand now.
+    look_again_at : float
+        When to ask for the others; infinite if there are none.
+    now : float
+        The store's time.
+    processes : int
+        How many shared in the last seconds, this one included.
+    in_window : int
+        Requests of all that count at present.
+    factor : float
+        Share of the configured rate.
+    paused_until : float
+        Minus infinity if there was no pause.
+    generation : bytes
+        Changes when the store has lost what it knew.
+    """
+
+    granted: list[Place]
+    reported: list[Place]
+    look_again_at: float
+    now: float
+    processes: int
+    in_window: int
+    factor: float
+    paused_until: float
+    generation: bytes
+
+
+@dataclass(slots=True)
+class Common:
+    """The state of one key.
+
+    Attributes
+    ----------
+    schedule : Schedule
+        The window, the pace and the refusals of all, under the limits of the process that looks.
+    generation : bytes
+        Made at random when there was no state.
+    last : float
+        When it was last advanced.
+    turns : int
+        Counts the grants.
+    members : dict
+        The processes by their random names.
+    """
+
+    schedule: Schedule
+    generation: bytes = field(default_factory=lambda: secrets.token_bytes(8))
+    last: float = -math.inf
+    turns: int = 0
+    members: dict[bytes, Member] = field(default_factory=dict)
+
+    def advance(self, request: Request, now: float) -> Outcome:
+        """One step of one process."""
+        now = self.last = max(now, self.last)
+        reported = [self._take(report, now) for report in request.reports]
+        for name in [name for name, member in self.members.items() if member.seen_at < now - MEMBER_S]:
+            del self.members[name]
+        me = self.members.setdefault(request.member, Member())
+        me.seen_at = now
+        granted, look_again_at = self._grant(me, request.weights, now) if request.asks else ([], math.inf)
+        return Outcome(
+            granted,
+            reported,
+            look_again_at,
+            now,
+            len(self.members),
+            self.schedule.in_window(now),
+            self.schedule.factor(now),
+            self.schedule.paused_until,
+            self.generation,
+        )
+
+    def _take(self, report: Report, now: float) -> Place:
+        schedule, at = self.schedule, now - report.ago_s
+        # A copy: a step that another process got ahead of is done again from the beginning.
+        place = copy.copy(report.place)
+        match report.what:
+            case "answered":
+                schedule.answered(place, report.value, at)
+            case "refused":
+                schedule.refused(place, report.value, at)
+            case "sent":
+                schedule.sent(place, at)
+            case "given back":
+                schedule.give_back(place)
+            case "adopted":
+                place = schedule.adopt(at, now + (report.value or 0.0), place.tokens)
+            case "paused":
+                schedule.pause(at + (report.value or 0.0))
+            case "anew":
+                schedule.refusals.start_anew(at)
+        return place
+
+    def _grant(self, me: Member, weights: Sequence[float], now: float) -> tuple[list[Place], float]:
+        """Places for the first who may leave, and when to ask for the next."""
+        schedule, granted, look_again_at = self.schedule, [], math.inf
+        for tokens in weights:
+            ready = schedule.ready_at(tokens, now)
+            ahead = AHEAD_S if schedule.has_room(tokens) and ready > schedule.paused_until else 0.0
+            before_me = [other for other in self.members.values() if other.until >= now and other.served < me.served]
+            if ready > now + ahead:
+                look_again_at = ready - ahead
+                break
+            if before_me:
+                # The turn is theirs; if none of them takes it in time, they have gone.
+                theirs_s = min(len(before_me) * self._interval_s(), GRACE_S)
+                look_again_at = max(max(ready, now) + theirs_s - ahead, now + LEAST_S)
+                break
+            leaves = max(ready, now)
+            granted.append(schedule.book(tokens, max(ready, min(me.since, leaves)), leaves))
+            self.turns += 1
+            me.served = self.turns
+        if look_again_at < math.inf:
+            me.since, me.until = min(me.since, now) if not granted else now, look_again_at + GRACE_S
+        else:
+            me.since, me.until = math.inf, -math.inf
+        return granted, look_again_at
+
+    # As bytes.
+
+    def dumps(self) -> bytes:
+        """The state without the limits, which are each process's own."""
+        schedule, refusals = self.schedule, self.schedule.refusals
+        leaves_at, requests, tokens = schedule.window.entries()
+        interval_s = self._interval_s()
+        head = HEAD.pack(
+            FORMAT,
+            self.generation,
+            self.turns,
+            schedule.booked,
+            self.last,
+            schedule.paused_until,
+            # The last grant, rather than the next one: the others add their own interval.
+            schedule.requests.tat - interval_s,
+            schedule.tokens.tat,
+            schedule.window.requests,
+            schedule.returnable,
+            schedule.window.tokens,
+        )
+        members = b"".join(
+            MEMBER.pack(name, member.seen_at, member.since, member.until, member.served)
+            for name, member in self.members.items()
+        )
+        lengths = LENGTHS.pack(len(self.members), len(leaves_at))
+        return b"".join(
+            (
+                head,
+                REFUSALS.pack(*astuple(refusals)),
+                lengths,
+                members,
+                leaves_at.tobytes(),
+                array("I", requests).tobytes(),
+                tokens.tobytes(),
+            )
+        )
+
+    def _interval_s(self) -> float:
+        limit = self.schedule.requests.limit
+        return 0.0 if limit is None else self.schedule.interval_s(limit, self.last)
+
+
+def step(state: bytes, request: Request, now: float) -> tuple[bytes, Outcome]:
+    """What a store does in one atomic step: the state after it, and what the process takes from it."""
+    common = load(state, request.limits, now)
+    outcome = common.advance(request, now)
+    return common.dumps(), outcome
+
+
+def load(state: bytes, limits: Limits, now: float) -> Common:
+    """The state behind `Common.dumps`; a new one if there is none, or if its clock was another one."""
+    schedule = Schedule(
+        limits.requests,
+        period_s=limits.period_s,
+        tokens=limits.tokens,
+        burst=limits.burst,
+        margin_s=limits.margin_s,
+        grain_s=limits.period_s / GRAINS_PER_PERIOD,
+    )
+    common = Common(schedule)
+    if not state or state[0] != FORMAT:
+        return common
+    _, generation, turns, booked, last, paused_until, sent, tokens_tat, used, returnable, used_tokens = (
+        HEAD.unpack_from(state)
+    )
+    if last > now + CLOCK_WENT_BACK_S:
+        return common
+    common.generation, common.turns, common.last = generation, turns, last
+    at = HEAD.size
+    values = REFUSALS.unpack_from(state, at)
+    schedule.refusals = Refusals(*values)
+    at += REFUSALS.size
+    member_count, entry_count = LENGTHS.unpack_from(state, at)
+    at += LENGTHS.size
+    for _ in range(member_count):
+        name, seen_at, since, until, served = MEMBER.unpack_from(state, at)
+        common.members[name] = Member(seen_at, since, until, served)
+        at += MEMBER.size
+    leaves_at, requests, tokens = array("d"), array("I"), array("d")
+    for column in (leaves_at, requests, tokens):
+        size = column.itemsize * entry_count
+        column.frombytes(state[at : at + size])
+        at += size
+    schedule.window.restore(leaves_at, requests, tokens, used, used_tokens)
+    schedule.booked, schedule.returnable, schedule.paused_until = booked, returnable, paused_until
+    schedule.requests.tat = sent + common._interval_s()
+    schedule.tokens.tat = tokens_tat
+    return common

@@ -1,0 +1,244 @@
+"""This process's part in a shared key.
+
+While the store answers, a limiter takes turns with those of other processes at the common `Schedule`. While it does
+not, the limiter's own schedule decides at one n-th of the rate, where n is how many processes shared last. Either way
+`acquire` neither hangs nor raises. A worker thread does the talking (`llmlab.limits.shared`); everything here runs
+under the limiter's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from llmlab.limits.common import Event, Limits, Outcome, Request
+from llmlab.limits.reports import FLUSH_S, Reports
+from llmlab.limits.schedule import Place, Schedule
+
+MOST_GRANTS, GRANTS_S = 5, 0.03
+LAPSE_S, ON_TIME_S = 0.25, 0.01
+HEARTBEAT_S = 3.0
+PATIENCE_S = 3.0
+RETRY_S = 1.0
+REJOIN_S = 2.5
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """Leave to send from the store, not yet used; `due` in the limiter's own time."""
+
+    place: Place
+    due: float
+
+
+class Share:
+    """One limiter's part in a shared key; it has the methods of `llmlab.limits.alone.Alone`.
+
+    Parameters
+    ----------
+    name : str
+        Under which the store keeps the key: a fingerprint, never the key.
+    schedule : Schedule
+        The limiter's own; it counts along, so that it can take over.
+    now : float
+        The limiter's time.
+    weights : callable
+        How many → the tokens of so many who wait first.
+    wake : callable
+        In how many seconds → the worker takes the next step then, or earlier.
+    log : callable
+        (level, message).
+
+    Attributes
+    ----------
+    processes : int
+        How many shared the key when last heard of, this one included.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schedule: Schedule,
+        now: float,
+        *,
+        weights: Callable[[int], list[float]],
+        wake: Callable[[float], None],
+        log: Callable[[int, str], None],
+    ) -> None:
+        self.name = name
+        self.processes = 1
+        self._schedule = schedule
+        self._weights = weights
+        self._wake = wake
+        self._log = log
+        self._member = secrets.token_bytes(8)
+        self._generation = b""
+        self._mode: Literal["sharing", "alone", "rejoining"] = "sharing"
+        self._rejoins_at = math.inf
+        self._tickets: deque[Ticket] = deque()
+        self._reports = Reports(schedule, now, wake)
+        self._request = Request(b"", _limits(schedule))
+        self._look_at = self._used_at = -math.inf
+        self._expected_at = math.inf
+        self._in_window, self._factor = schedule.in_window(now), schedule.factor(now)
+
+    @property
+    def _takes_turns(self) -> bool:
+        return self._mode == "sharing" and not self._schedule.unlimited
+
+    def ready_at(self, tokens: float, now: float) -> float:
+        """When a request may leave; if that is in the future, the time to look again."""
+        if now - self._used_at >= self._schedule.period_s:
+            # After a rest nothing is due any more.
+            self._wake(0.0)
+        self._used_at = now
+        if not self._takes_turns:
+            return self._schedule.ready_at(tokens, now)
+        while self._tickets:
+            ticket = self._tickets[0]
+            if ticket.due + LAPSE_S >= now and ticket.place.tokens >= tokens:
+                return max(ticket.due, self._schedule.paused_until)
+            self._reports.unused(self._tickets.popleft().place, now)
+        if self._expected_at == math.inf:
+            self._expected_at = max(now, self._look_at) + PATIENCE_S
+            self._wake(max(0.0, self._look_at - now))
+        elif now >= self._expected_at:
+            self._wake(self.fail("it does not answer", now))
+            return self._schedule.ready_at(tokens, now)
+        return self._expected_at
+
+    def in_window(self, now: float) -> int:
+        """Requests of all processes that count against the limit, as of the last step."""
+        return self._in_window if self._mode == "sharing" else self._schedule.in_window(now)
+
+    def factor(self, now: float) -> float:
+        """Share of the configured rate, as of the last step."""
+        return self._factor if self._mode == "sharing" else self._schedule.factor(now)
+
+    def booked(self, place: Place, now: float) -> None:
+        """A place was taken in the limiter's own schedule, with leave from the store if turns are taken."""
+        if self._takes_turns and self._tickets:
+            self._reports.granted(place, self._tickets.popleft().place)
+        else:
+            self._reports.adopt(place, now)
+
+    def report(self, what: Event, place: Place, now: float, value: float | None = None) -> None:
+        """Something happened to it."""
+        known = self._reports.add(what, place, now, value)
+        if what == "refused":
+            self._return_tickets(now)
+            if not known:
+                self.paused(self._schedule.paused_until - now, now)
+
+    def sent(self, place: Place, booked_at: float, now: float) -> None:
+        """Its request leaves only now."""
+        if now - booked_at > ON_TIME_S:
+            self._reports.add("sent", place, now)
+
+    def given_back(self, place: Place, now: float) -> None:
+        """Nothing was sent."""
+        self._reports.add("given back", place, now)
+
+    def paused(self, seconds: float, now: float) -> None:
+        """The whole key pauses, for all processes."""
+        self._return_tickets(now)
+        self._reports.key("paused", now, seconds)
+
+    def changed(self, now: float) -> None:
+        """A limit was set."""
+        self._return_tickets(now)
+        self._look_at, self._expected_at = -math.inf, math.inf
+        self._reports.key("anew", now)
+
+    def _return_tickets(self, now: float) -> None:
+        while self._tickets:
+            self._reports.unused(self._tickets.popleft().place, now)
+
+    # What the worker brings to the store, and what it brings back.
+
+    def request(self, now: float) -> Request:
+        """What to bring to the next step."""
+        while self._tickets and self._tickets[0].due + LAPSE_S < now:
+            self._reports.unused(self._tickets.popleft().place, now)
+        reports, weights = self._reports.take(now), []
+        asks = self._takes_turns and now >= self._look_at
+        if asks:
+            held = len(self._tickets)
+            weights = self._weights(held + _most_grants(self._schedule, now))[held:]
+        self._request = Request(self._member, _limits(self._schedule), reports, weights, asks)
+        return self._request
+
+    def outcome(self, request: Request, outcome: Outcome, now: float) -> float:
+        """Take what a step brought; returns in how many seconds the next is due."""
+        if request is not self._request:
+            # It took so long that this process went on alone; what it was granted leaves the window unused.
+            return RETRY_S
+        ahead_s = now - outcome.now
+        self._reports.taken(outcome.reported)
+        lost = outcome.generation != self._generation != b""
+        if outcome.generation != self._generation:
+            self._generation = outcome.generation
+            self._reports.forgotten(now)
+        if self._mode == "alone":
+            self._log(logging.INFO, "Shared limits: the store answers again")
+        if self._mode == "alone" or (lost and self._mode == "sharing"):
+            self._rejoin(now)
+        elif self._mode == "rejoining" and now >= self._rejoins_at:
+            # By now the others, too, have told the store what they sent while it was away.
+            self._mode, self._schedule.share = "sharing", 1.0
+        self.processes = outcome.processes if self._mode == "sharing" else max(outcome.processes, self.processes)
+        self._in_window, self._factor = outcome.in_window, outcome.factor
+        self._tickets.extend(Ticket(place, place.sent_at + ahead_s) for place in outcome.granted)
+        if request.asks:
+            self._look_at = -math.inf if outcome.look_again_at == math.inf else outcome.look_again_at + ahead_s
+        self._expected_at = math.inf
+        if outcome.paused_until + ahead_s > max(now, self._schedule.paused_until) + ON_TIME_S:
+            self._schedule.pause(outcome.paused_until + ahead_s)
+        return self._next_in(now)
+
+    def _rejoin(self, now: float) -> None:
+        """Go on at this process's part, while the others tell the store what they have sent."""
+        self._mode, self._rejoins_at = "rejoining", now + REJOIN_S
+        self._schedule.share = 1 / self.processes
+        self._reports.muted = False
+
+    def _next_in(self, now: float) -> float:
+        due = [self._used_at + HEARTBEAT_S if now - self._used_at < self._schedule.period_s else math.inf]
+        if self._reports:
+            due.append(now + FLUSH_S)
+        if self._tickets:
+            due.append(self._tickets[0].due + 2 * LAPSE_S)
+        if self._mode == "rejoining":
+            due.append(self._rejoins_at)
+        return max(0.0, min(due) - now)
+
+    def fail(self, why: str, now: float) -> float:
+        """The store failed; returns in how many seconds to try again."""
+        if self._mode == "sharing":
+            self._log(
+                logging.WARNING,
+                f"Shared limits: the store failed ({why}); this process goes on alone at 1/{self.processes} of its "
+                "limits and shares again as soon as it can",
+            )
+        self._mode, self._schedule.share = "alone", 1 / self.processes
+        self._tickets.clear()
+        self._reports.drop()
+        self._reports.muted = True
+        self._request = Request(b"", self._request.limits)
+        self._look_at, self._expected_at = -math.inf, math.inf
+        return RETRY_S if now - self._used_at < self._schedule.period_s else math.inf
+
+
+def _limits(schedule: Schedule) -> Limits:
+    return Limits(schedule.requests.limit, schedule.tokens.limit, schedule.period_s, schedule.burst, schedule.margin_s)
+
+
+def _most_grants(schedule: Schedule, now: float) -> int:
+    """How many to ask for at a time: several only where they leave within an instant."""
+    limit = schedule.requests.limit
+    return 1 if limit is None else max(1, min(MOST_GRANTS, int(GRANTS_S / schedule.interval_s(limit, now))))
