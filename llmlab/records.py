@@ -10,7 +10,6 @@ columns are all made from the fields of `TokenUsageAttempt`: a new field is one 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,13 +19,16 @@ from llmlab.errors import AttemptError
 
 STATUSES = ("ok", "failed", "not_run")
 ATTEMPT_STATUSES = ("ok", "parse_error", "call_error")
-TRIAL_KEY = ("unit_id", "model", "prompt", "run")
+TRIAL_KEY = ("unit_id", "model", "prompt", "experiment", "label", "run")
+# Columns of the key that are there only where several were asked, combined or counted apart.
+OPTIONAL_KEY = ("prompt", "experiment", "label")
 
 
 def trial_key(columns: Iterable[str]) -> list[str]:
     """The columns of a frame that tell its trials apart: those of `TRIAL_KEY` that it has.
 
-    A column `prompt` is llmlab's if it stands right after `model`; a user's own one stands further right.
+    A column of `OPTIONAL_KEY` is llmlab's if it stands right after another column of the key; a user's own one of that
+    name stands further right.
 
     Parameters
     ----------
@@ -34,10 +36,11 @@ def trial_key(columns: Iterable[str]) -> list[str]:
         The columns of `predictions`, `attempts`, or a frame made from one of them.
     """
     names = list(columns)
-    key = [name for name in TRIAL_KEY if name in names]
-    if "prompt" in key and ("model", "prompt") not in itertools.pairwise(names):
-        key.remove("prompt")
-    return key
+    key: list[str] = []
+    for before, name in zip([None, *names], names, strict=False):
+        if name in TRIAL_KEY and name not in key and (name not in OPTIONAL_KEY or before in key):
+            key.append(name)
+    return sorted(key, key=TRIAL_KEY.index)
 
 
 def arm_columns(columns: Iterable[str]) -> list[str]:

@@ -1,14 +1,22 @@
 """What the frames say: totals, agreement, scores, what took the time. Frames in, frames out."""
 
-from llmlab.analysis.agreement import agreement, consensus, label_codes, majorities, nullable, wide
+from llmlab.analysis.agreement import Humans, agreement
 from llmlab.analysis.bottleneck import bottleneck
 from llmlab.analysis.comparison import compare
 from llmlab.analysis.distribution import distribution
-from llmlab.analysis.scoring import Gold, Score, score
+from llmlab.analysis.fields import field_value, known_fields, listed_fields, main_field, one_field
+from llmlab.analysis.gold import Gold
+from llmlab.analysis.reliability import Measure
+from llmlab.analysis.scoring import Score, score
+from llmlab.analysis.shares import corrected, shares
+from llmlab.analysis.sheet import draw_sheet
 from llmlab.analysis.totals import Total, by_group, costs, may_be_billed, unknown
+from llmlab.analysis.votes import consensus, label_codes, majorities, nullable, wide
 
 __all__ = [
     "Gold",
+    "Humans",
+    "Measure",
     "Score",
     "Total",
     "agreement",
@@ -16,13 +24,21 @@ __all__ = [
     "by_group",
     "compare",
     "consensus",
+    "corrected",
     "costs",
     "distribution",
+    "draw_sheet",
+    "field_value",
+    "known_fields",
     "label_codes",
+    "listed_fields",
+    "main_field",
     "majorities",
     "may_be_billed",
     "nullable",
+    "one_field",
     "score",
+    "shares",
     "unknown",
     "wide",
 ]

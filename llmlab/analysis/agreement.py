@@ -1,361 +1,129 @@
-"""What the repeats say: majorities and agreement. Frames in, frames out.
+"""How far raters agree: the runs of each model, its consensus, and people. Frames in, frames out.
 
 Intervals come from drawing units, not answers: the runs of a unit are not independent.
-
-References
-----------
-Krippendorff, K. (2019), "Content Analysis", 4th ed., ch. 12 (alpha). Fleiss, J. L. (1971), "Measuring nominal scale
-agreement among many raters", Psychological Bulletin 76 (kappa).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis.fields import row_per_label
+from llmlab.analysis.gold import as_labels, human_labels, is_label
+from llmlab.analysis.reliability import MEASURED, Measure, Scale, measured
+from llmlab.analysis.votes import label_codes, votes
 from llmlab.errors import InputError
-from llmlab.records import arm_columns, own_columns
+from llmlab.records import arm_columns
 
-DRAWS = 1000
-_MOST_CELLS = 5_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Votes:
-    """The answers of one arm (a model, or a model with a prompt).
-
-    Attributes
-    ----------
-    arm : dict
-        The arm's columns and values.
-    counts : ndarray of int, units × labels
-        How many runs of a unit gave a label.
-    table : DataFrame
-        Label code by unit (rows) and run (columns); -1 where a run has no answer.
-    labels : Index
-    asked : Series of int
-        Runs asked per unit.
-    """
-
-    arm: dict[str, str]
-    counts: np.ndarray
-    table: pd.DataFrame
-    labels: pd.Index
-    asked: pd.Series
+Humans = str | Sequence[str] | pd.DataFrame
 
 
-def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
-    """Each arm's answers in the order of `predictions`."""
-    codes, labels = label_codes(predictions["prediction"])
-    codes[(predictions["status"] != "ok").to_numpy(bool)] = -1
-    columns = arm_columns(predictions.columns)
-    coded = predictions[["unit_id", "run", *columns]].assign(code=codes)
-    for name, rows in coded.groupby(columns, sort=False, observed=True):
-        table = (
-            rows[["unit_id", "run", "code"]]
-            .pivot(index="unit_id", columns="run", values="code")
-            .reindex(rows["unit_id"].unique())
-        )
-        asked = table.notna().sum(axis=1)
-        table = table.fillna(-1).astype("int64")
-        values = table.to_numpy()
-        counts = (values[:, :, None] == np.arange(len(labels))).sum(axis=1)
-        yield Votes(dict(zip(columns, map(str, name), strict=True)), counts, table, labels, asked)
-
-
-def label_codes(prediction: pd.Series) -> tuple[np.ndarray, pd.Index]:
-    """The code of each answer (-1: none), and the labels behind the codes.
-
-    Labels stand in the given order; of free values those that occur, in order of appearance. Answers without a hash,
-    as lists, are the same label if they print the same.
-    """
-    if isinstance(prediction.dtype, pd.CategoricalDtype):
-        return prediction.cat.codes.to_numpy("int64"), pd.Index(prediction.cat.categories, dtype=object)
-    values = prediction.astype(object)
-    missing = values.isna().to_numpy(bool)
-    try:
-        codes = pd.factorize(values)[0]
-    except TypeError:
-        codes = pd.factorize(values.map(repr).where(~missing))[0]
-    codes = np.where(missing, -1, codes)
-    first = np.unique(codes, return_index=True)[1][int(missing.any()) :]
-    return codes, pd.Index(values.to_numpy()[first], dtype=object)
-
-
-def majorities(predictions: pd.DataFrame) -> pd.DataFrame:
-    """How far the runs of each unit agree: the one rule for it.
-
-    Returns
-    -------
-    DataFrame
-        One row per unit × arm in input order: `unit_id`, the arm's columns, `answered` (runs with an answer), `most`
-        (how many of them gave the unit's most frequent label), `agree` (whether all did; NA with fewer than two).
-    """
-    codes, labels = label_codes(predictions["prediction"])
-    columns = ["unit_id", *arm_columns(predictions.columns)]
-    # Numbers stand for the ids while they are grouped: half a surrogate pair in an id fits no index of texts.
-    numbered = predictions[columns].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
-    pair = numbered.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy()
-    table = predictions.loc[~pd.Series(pair, index=predictions.index).duplicated(), columns].reset_index(drop=True)
-    voted = (codes >= 0) & predictions["status"].eq("ok").to_numpy(bool)
-    # A number for each unit × arm × label, so that their votes are counted in one pass.
-    kinds, times = np.unique(pair[voted] * max(1, len(labels)) + codes[voted], return_counts=True)
-    most = np.zeros(len(table), "int64")
-    np.maximum.at(most, kinds // max(1, len(labels)), times)
-    answered = np.bincount(pair[voted], minlength=len(table))
-    agree = pd.arrays.BooleanArray(most == answered, answered < 2)
-    return table.assign(answered=answered.astype("int64"), most=most, agree=agree)
-
-
-def unanimous(predictions: pd.DataFrame) -> list[float]:
-    """For each arm, the share of the units with two or more answers whose answers are all the same; NaN if none has."""
-    found = majorities(predictions)
-    by_arm = found.groupby(arm_columns(predictions.columns), sort=False, observed=True)["agree"]
-    return by_arm.mean().astype("Float64").to_numpy(float, na_value=math.nan).tolist()
-
-
-def consensus(
-    predictions: pd.DataFrame, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0
+def agreement(
+    predictions: pd.DataFrame,
+    *,
+    humans: Humans = (),
+    measure: Measure = "nominal",
+    by: Literal["label"] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """The majority label of each unit.
+    """How far raters agree, beyond chance.
 
     Parameters
     ----------
-    predictions : DataFrame
-    ties : {"first", "NA", "random"}
-        Among labels with equally many runs: the first in the categories' order, none, or one drawn with `seed`.
-
-    Returns
-    -------
-    DataFrame
-        One row per unit × model (× prompt): `unit_id`, `model`, `prediction`, `share` (of the answered runs),
-        `answered`, `runs`, `tied`, `entropy` (bits), `flip_rate` (share of pairs of runs that differ), then the unit's
-        own columns.
-    """
-    if ties not in ("first", "NA", "random"):
-        raise InputError(f'ties must be "first", "NA" or "random", not {ties!r}.')
-    rng = np.random.default_rng(seed)
-    parts = []
-    for arm in votes(predictions):
-        answered = arm.counts.sum(axis=1)
-        most = arm.counts.max(axis=1, initial=0)
-        winners = (arm.counts == most[:, None]) & (most > 0)[:, None]
-        tied = winners.sum(axis=1) > 1
-        weights = rng.random(winners.shape) if ties == "random" else 1.0
-        chosen = (winners * weights).argmax(axis=1) if winners.size else most
-        missing = (most == 0) | (tied & (ties == "NA"))
-        shares = arm.counts / np.maximum(answered, 1)[:, None]
-        logs = np.log2(shares, where=shares > 0, out=np.zeros_like(shares))
-        pairs = answered * (answered - 1)
-        same = (arm.counts * (arm.counts - 1)).sum(axis=1)
-        known = answered > 0
-        parts.append(
-            pd.DataFrame(
-                {
-                    "unit_id": arm.table.index,
-                    **arm.arm,
-                    "prediction": _labels(np.where(missing, -1, chosen), arm.labels, predictions["prediction"]),
-                    "share": nullable(np.where(known, most / np.maximum(answered, 1), np.nan)),
-                    "answered": answered.astype("int64"),
-                    "runs": arm.asked.to_numpy().astype("int64"),
-                    "tied": tied,
-                    "entropy": nullable(np.where(known, np.abs((shares * logs).sum(axis=1)), np.nan)),
-                    "flip_rate": nullable(np.where(pairs > 0, 1 - same / np.maximum(pairs, 1), np.nan)),
-                }
-            )
-        )
-    frame = pd.concat(parts, ignore_index=True) if parts else _no_consensus(predictions)
-    return _with_unit_columns(frame, predictions)
-
-
-def agreement(predictions: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """How far the runs of a unit agree, beyond chance.
-
-    Returns
-    -------
-    DataFrame
-        One row per model (× prompt): `units`, `runs`, `unanimous` (share of the units with two or more answers whose
-        answers are all the same), `krippendorff_alpha`, `alpha_low`, `alpha_high` (nominal; runs may be missing),
-        `fleiss_kappa`, `kappa_low`, `kappa_high` (over the units with all runs answered), `notes`. The intervals are
-        percentiles of a seeded bootstrap over units. Where all answers are one label, agreement is 1.0, and noted.
-    """
-    rows = []
-    alike = unanimous(predictions)
-    for arm, agree in zip(votes(predictions), alike, strict=True):
-        counts = arm.counts
-        several = counts.sum(axis=1) >= 2
-        usable, runs = counts[several], arm.table.shape[1]
-        complete = counts[counts.sum(axis=1) == runs] if runs >= 2 else counts[:0]
-        notes = []
-        if len(usable) and (usable.sum(axis=0) > 0).sum() == 1:
-            notes.append("one label only")
-        if len(complete) < len(usable):
-            notes.append(f"kappa over {len(complete)} of {len(counts)} units")
-        if not len(usable):
-            notes.append("no unit has two answers")
-        alpha_low, alpha_high = _interval_of_sums(_sums(usable), _alpha_of_sums, level, seed)
-        kappa_low, kappa_high = _interval_of_sums(_sums(complete), _kappa_of_sums, level, seed)
-        rows.append(
-            {
-                **arm.arm,
-                "units": len(counts),
-                "runs": runs,
-                "unanimous": agree,
-                "krippendorff_alpha": _alpha(usable),
-                "alpha_low": alpha_low,
-                "alpha_high": alpha_high,
-                "fleiss_kappa": _kappa(complete),
-                "kappa_low": kappa_low,
-                "kappa_high": kappa_high,
-                "notes": "; ".join(notes),
-            }
-        )
-    columns = [
-        *arm_columns(predictions.columns), "units", "runs", "unanimous", "krippendorff_alpha", "alpha_low",
-        "alpha_high", "fleiss_kappa", "kappa_low", "kappa_high", "notes",
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _alpha(counts: np.ndarray) -> float:
-    """Krippendorff's nominal alpha of counts, units × labels, each unit with two or more answers."""
-    counts = counts[:, counts.any(axis=0)]
-    if counts.shape[1] < 2:
-        return 1.0 if counts.size else math.nan
-    if counts.size * counts.shape[1] > _MOST_CELLS:
-        # The package holds labels × labels for every unit.
-        return float(_alpha_of_sums(_sums(counts).sum(axis=0)))
-    import krippendorff
-
-    return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
-
-
-def _kappa(counts: np.ndarray) -> float:
-    """Fleiss' kappa of counts, units × labels, all units with equally many answers."""
-    return float(_kappa_of_sums(_sums(counts).sum(axis=0))) if counts.size else math.nan
-
-
-def _sums(counts: np.ndarray) -> np.ndarray:
-    """What alpha and kappa add up over units, units × (2 + labels): answers, agreement weighted by them, and counts."""
-    n = counts.sum(axis=1)
-    agree = (counts * (counts - 1)).sum(axis=1) / np.maximum(n - 1, 1)
-    return np.column_stack([n, agree, counts]).astype(float)
-
-
-def _alpha_of_sums(sums: np.ndarray) -> np.ndarray:
-    total, observed = sums[..., 0], 1 - sums[..., 1] / sums[..., 0]
-    by_label = sums[..., 2:]
-    expected = 1 - (by_label * (by_label - 1)).sum(axis=-1) / (total * (total - 1))
-    return np.where(expected > 0, 1 - observed / np.where(expected > 0, expected, 1), 1.0)
-
-
-def _kappa_of_sums(sums: np.ndarray) -> np.ndarray:
-    agree = sums[..., 1] / sums[..., 0]
-    chance = ((sums[..., 2:] / sums[..., :1]) ** 2).sum(axis=-1)
-    return np.where(chance < 1, (agree - chance) / np.where(chance < 1, 1 - chance, 1), 1.0)
-
-
-def _interval_of_sums(
-    sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], level: float, seed: int
-) -> tuple[float, float]:
-    """As `bootstrap`, of a statistic that needs the units' sums only: equal units are drawn together."""
-    if not len(sums):
-        return _between(np.array([]), level)
-    rng = np.random.default_rng(seed)
-    kinds, many = np.unique(sums, axis=0, return_counts=True)
-    each = max(1, _MOST_CELLS // len(kinds))
-    found = [
-        statistic(rng.multinomial(len(sums), many / len(sums), min(each, DRAWS - begin)) @ kinds)
-        for begin in range(0, DRAWS, each)
-    ]
-    return _between(np.concatenate(found), level)
-
-
-def _between(found: np.ndarray, level: float) -> tuple[float, float]:
-    if not 0 < level < 1:
-        raise InputError(f"level must be between 0 and 1, not {level!r}.")
-    if not len(found):
-        return math.nan, math.nan
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def bootstrap(
-    values: np.ndarray, statistic: Callable[[np.ndarray], Any], level: float, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Percentile interval of a statistic over drawn units.
-
-    Parameters
-    ----------
-    values : ndarray, units × …
-    statistic : callable
-        Takes draws × units × … and gives one number a draw.
+    humans : str, list of str, or DataFrame
+        Columns with people's labels: of the units, or of a frame with the column `unit_id`, such as a sheet.
+    measure : {"nominal", "ordinal", "interval"}
+        Whether labels are only different, or in order, or numbers whose distances count.
+    by : "label", optional
+        Each label on its own: given or not given.
     level : float
-        Share of the draws inside, 0 to 1.
+        Of the intervals, 0 to 1.
+
+    Returns
+    -------
+    DataFrame
+        One row per group of raters, named in `raters`: the people among themselves; the runs of each model (× prompt);
+        its consensus with each person; its consensus with the people's majority; all runs and people. Columns: the
+        model's (NA for people and for all), `label` if asked for, `raters`, `runs` (how many raters), `units` (rated
+        at least twice), `complete_units` (rated by all), `unanimous` (share of `units` whose ratings are all the
+        same), `krippendorff_alpha` (over `units`; ratings may be missing), `fleiss_kappa` (nominal) and `cohen_kappa`
+        (two raters; weighted quadratically unless nominal), both over `complete_units`, each with its interval, and
+        `notes`. Where all ratings are one label, agreement is 1.0, and noted.
     """
-    if not len(values):
-        return _between(np.array([]), level)
-    found = []
-    each = max(1, 2_000_000 // max(1, values.size))
-    for begin in range(0, DRAWS, each):
-        picks = rng.integers(0, len(values), (min(each, DRAWS - begin), len(values)))
-        found.append(np.asarray(statistic(values[picks])))
-    return _between(np.concatenate(found), level)
+    if by not in (None, "label"):
+        raise InputError(f'by={by!r}: choose "label", or leave it out.')
+    people = human_labels(predictions, humans)
+    if by == "label" and "label" not in arm_columns(predictions.columns):
+        labels = label_codes(predictions["prediction"])[1]
+        people = as_labels(people, predictions["prediction"], "a human's column")
+        predictions = row_per_label(predictions, labels)
+    columns = arm_columns(predictions.columns)
+    rows = []
+    if "label" in columns:
+        for label, part in predictions.groupby("label", sort=False, observed=True):
+            yes = people.map(lambda cell, label=label: is_label(cell, label)).astype(object)
+            rows += [{"label": label} | row for row in _rows(part.drop(columns="label"), yes, measure, level, seed)]
+    else:
+        rows += _rows(predictions, people, measure, level, seed)
+    return pd.DataFrame(rows, columns=[*columns, "raters", "runs", *MEASURED])
 
 
-def wide(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row per unit × model (× prompt): `run_1` … `run_R` with the labels, then the unit's own columns."""
-    parts = []
-    for arm in votes(predictions):
-        runs = {
-            f"run_{run}": _labels(arm.table[run].to_numpy(), arm.labels, predictions["prediction"]) for run in arm.table
-        }
-        parts.append(pd.DataFrame({"unit_id": arm.table.index, **arm.arm, **runs}))
-    frame = (
-        pd.concat(parts, ignore_index=True) if parts else predictions[["unit_id", *arm_columns(predictions.columns)]]
+def _rows(
+    predictions: pd.DataFrame, people: pd.DataFrame, measure: Measure, level: float, seed: int
+) -> Iterator[dict[str, Any]]:
+    prediction = predictions["prediction"]
+    people = as_labels(people, prediction, "a human's column")
+    labels, ordered = _labels(prediction, people)
+    scale = Scale.of(labels, measure, ordered=ordered)
+    codes = people.apply(
+        lambda column: pd.Series(scale.labels.get_indexer(pd.Index(column, dtype=object)), people.index)
     )
-    return _with_unit_columns(frame, predictions)
+    persons = codes.to_numpy("int64").reshape(len(people), people.shape[1])
+    names, ids = list(people.columns), people.index
+
+    def row(raters: str, table: np.ndarray, arm: dict[str, Any] | None = None) -> dict[str, Any]:
+        return (arm or {}) | {"raters": raters, "runs": table.shape[1]} | measured(table, scale, level, seed)
+
+    arms = list(votes(predictions))
+    tables = [_recoded(arm.table, arm.labels, scale).reindex(ids, fill_value=-1).to_numpy() for arm in arms]
+    if len(names) > 1:
+        yield row(", ".join(names), persons)
+    for arm, table in zip(arms, tables, strict=True):
+        yield row("runs", table, arm.arm)
+    majority = majority_codes(persons, len(scale.labels))
+    for arm, table in zip(arms, tables, strict=True):
+        agreed = majority_codes(table, len(scale.labels))
+        for at, name in enumerate(names):
+            yield row(f"consensus, {name}", np.column_stack([agreed, persons[:, at]]), arm.arm)
+    for arm, table in zip(arms, tables, strict=True):
+        if len(names) > 1:
+            agreed = majority_codes(table, len(scale.labels))
+            yield row("consensus, majority of the humans", np.column_stack([agreed, majority]), arm.arm)
+    if names:
+        yield row("all runs and humans", np.column_stack([*tables, persons]))
 
 
-def _labels(codes: np.ndarray, labels: pd.Index, like: pd.Series) -> Any:
-    if isinstance(like.dtype, pd.CategoricalDtype):
-        return pd.Categorical.from_codes(codes, dtype=like.dtype)
-    values = labels.append(pd.Index([None], dtype=object)).take(np.where(codes < 0, len(labels), codes))
-    return pd.Series(values, dtype=like.dtype).array
+def majority_codes(table: np.ndarray, labels: int) -> np.ndarray:
+    """The most frequent code of each unit, the first of equally frequent ones; -1 where there is none."""
+    counts = (table[:, :, None] == np.arange(labels)).sum(axis=1)
+    return np.where(counts.sum(axis=1) > 0, counts.argmax(axis=1) if labels else -1, -1)
 
 
-def nullable(values: np.ndarray) -> Any:
-    """Floats with NA where they are NaN."""
-    unknown = np.isnan(values)
-    return pd.arrays.FloatingArray(np.where(unknown, 0.0, values), unknown)
+def _labels(prediction: pd.Series, people: pd.DataFrame) -> tuple[pd.Index, bool]:
+    """All labels that raters gave, and whether they stand in an order."""
+    labels = label_codes(prediction)[1]
+    known = set(map(repr, labels))
+    more = dict.fromkeys(one for one in itertools.chain.from_iterable(people.to_numpy()) if not pd.isna(one))
+    closed = isinstance(prediction.dtype, pd.CategoricalDtype)
+    return labels.append(pd.Index([one for one in more if repr(one) not in known], dtype=object)), closed
 
 
-def _no_consensus(predictions: pd.DataFrame) -> pd.DataFrame:
-    frame = predictions[["unit_id", *arm_columns(predictions.columns), "prediction"]].iloc[:0].copy()
-    for name, dtype in (
-        ("share", "Float64"), ("answered", "int64"), ("runs", "int64"), ("tied", "bool"), ("entropy", "Float64"),
-        ("flip_rate", "Float64"),
-    ):  # fmt: skip
-        frame[name] = pd.Series([], dtype=dtype)
-    return frame.reset_index(drop=True)
-
-
-def _with_unit_columns(frame: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Join what `predictions` holds after its declared columns, by unit id."""
-    own = own_columns(predictions.columns)
-    unit = pd.Series(pd.factorize(predictions["unit_id"])[0], index=predictions.index)
-    own = [name for name in own if _is_constant(predictions[name], unit)]
-    units = predictions.drop_duplicates("unit_id").set_index("unit_id")[own]
-    columns = {name if name not in frame else f"{name}_": units[name].reindex(frame["unit_id"]).array for name in own}
-    return frame.assign(**columns)
-
-
-def _is_constant(column: pd.Series, unit: pd.Series) -> bool:
-    """Whether it says the same in all rows of a unit; cells may be lists."""
-    column = column.map(repr) if column.dtype == object else column
-    return bool(column.groupby(unit, sort=False).nunique(dropna=False).le(1).all())
+def _recoded(table: pd.DataFrame, labels: pd.Index, scale: Scale) -> pd.DataFrame:
+    """Codes of `labels` as codes of the scale."""
+    place = np.append([list(scale.labels).index(one) for one in labels], -1).astype("int64")
+    return pd.DataFrame(place[table.to_numpy()], index=table.index)

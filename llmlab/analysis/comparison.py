@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.agreement import bootstrap, unanimous
-from llmlab.analysis.scoring import Gold, gold_of, is_right
+from llmlab.analysis.gold import Gold, gold_of
+from llmlab.analysis.intervals import bootstrap
+from llmlab.analysis.scoring import is_right
 from llmlab.analysis.totals import Total
+from llmlab.analysis.votes import unanimous
 from llmlab.records import arm_columns
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.agreement import DRAWS, label_codes
-from llmlab.errors import InputError
+from llmlab.analysis.intervals import DRAWS, check_level
+from llmlab.analysis.votes import label_codes
 
 
 def distribution(
@@ -34,8 +34,7 @@ def distribution(
         A row per group × label, labels in their given order: the columns `by`, `label`, `share`, `low`, `high`
         (0 to 1), `units` (with an answer, in the group).
     """
-    if not 0 < level < 1:
-        raise InputError(f"level must be between 0 and 1, not {level!r}.")
+    check_level(level)
     codes, labels = label_codes(predictions["prediction"])
     answered = (codes >= 0) & predictions["status"].eq("ok").to_numpy(bool)
     frame = predictions.loc[answered, ["unit_id", *by]].assign(code=codes[answered])

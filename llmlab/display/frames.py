@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from llmlab import analysis
 from llmlab.display.clock import Clock
 from llmlab.errors import InputError
-from llmlab.records import TRIAL_KEY, trial_key
+from llmlab.records import OPTIONAL_KEY, TRIAL_KEY, trial_key
 
 MOST_LABELS = 12
-# The column `prompt` is there only where several were asked.
-KEY = tuple(name for name in TRIAL_KEY if name != "prompt")
+KEY = tuple(name for name in TRIAL_KEY if name not in OPTIONAL_KEY)
 
 
 def read(data: Any, chart: str, name: str, *columns: str) -> pd.DataFrame:
@@ -69,7 +69,11 @@ def labelled(results: Any) -> tuple[str, pd.DataFrame]:
     if results.categories is not None:
         return "label", predictions
     answered = predictions["status"] == "ok"
-    fields = [name for name in results.description.get("fields") or () if name in predictions]
+    fields = analysis.known_fields(results.description.get("fields"))
+    name = analysis.main_field(fields)
+    if name is not None:
+        return name, analysis.one_field(predictions, name, fields)[0]
+    fields = [name for name in fields if name in predictions]
     for name in fields or ["prediction"]:
         column = predictions.loc[answered, name]
         with contextlib.suppress(TypeError):

@@ -90,5 +90,5 @@ class Arms:
                 headings.append(len(names))
                 names.append(model)
             at.append(len(names))
-            names.append(short(name[1]))
+            names.append(", ".join(map(short, name[1:])))
         return np.array(at, int), names, headings

@@ -198,7 +198,7 @@ class Setup:
             "endpoint": self.endpoint.base_url + (" (simulated, no real model)" if self.endpoint.simulated else ""),
             "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
             "categories": None if parser.categories is None else list(parser.categories),
-            "fields": list(parser.columns),
+            "fields": dict(parser.fields),
             "prompts": [name for name in self.prompts if name is not None] or None,
         }
 

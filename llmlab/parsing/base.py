@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmlab.errors import EmptyAnswerError, ParseError, RefusalError, TruncatedError
@@ -43,14 +44,19 @@ class Parser(ABC):
         The values an answer can have, in the caller's order; `None` when they are open.
     schema
         `name`, `strict` and `schema`, as `response_format={"type": "json_schema", "json_schema": …}` takes them.
-    columns
-        Field names of the response model, which become columns of the frame.
+    fields
+        The fields of the response model, which become columns of the frame: name → what it can hold; see `fields_of`.
     """
 
     instruction: str | None = None
     categories: tuple[object, ...] | None = None
     schema: dict[str, Any] | None = None
-    columns: tuple[str, ...] = ()
+    fields: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the fields."""
+        return tuple(self.fields)
 
     def parse(self, text: str | None, finish_reason: str | None = "stop") -> Parsed:
         """Read one answer.

@@ -12,6 +12,7 @@ from llmlab.finish_reasons import Ended
 from llmlab.json_text import dumped, read_json, short
 from llmlab.parsing.alone import check_stands_alone
 from llmlab.parsing.base import Parser, Read
+from llmlab.parsing.fields import fields_of
 from llmlab.parsing.marks import answer_in
 
 
@@ -63,9 +64,16 @@ def model_parser(model: Any) -> Parser:
     return ModelParser(
         instruction=f"Answer with JSON only, matching this JSON schema: {json.dumps(schema, ensure_ascii=False)}",
         schema={"name": name, "strict": strict, "schema": schema} if schema.get("type") == "object" else None,
-        columns=tuple(model.model_fields),
+        fields=_fields(model, schema),
         model=model,
     )
+
+
+def _fields(model: Any, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The fields by their names in Python; the schema names them as they stand in the answer."""
+    found = fields_of(schema)
+    names = {name: field.validation_alias or field.alias or name for name, field in model.model_fields.items()}
+    return {name: found.get(str(written), {"kind": "other"}) for name, written in names.items()}
 
 
 def _close(schema: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis import field_value
 from llmlab.records import STATUSES
 from llmlab.results import columns
 from llmlab.results.store import Store
@@ -53,7 +54,8 @@ def predictions_frame(
     made["prediction"] = _labels(values, categories, fields)
     declared = columns.prediction_columns(store.table.declared)
     for field in fields:
-        made[columns.free(field, {*made, *declared})] = columns.inferred([_field(value, field) for value in values])
+        cells = [field_value(value, field) for value in values]
+        made[columns.free(field, {*made, *declared})] = columns.inferred(cells)
     unit = keys["unit"].to_numpy()
     for name in units.columns:
         made[names[name]] = units[name].array.take(unit)
@@ -90,7 +92,3 @@ def _labels(values: list[Any], categories: Sequence[Any] | None, fields: Sequenc
     if fields or not all(value is None or isinstance(value, str) for value in values):
         return columns.cells(values)
     return columns.strings(values)
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

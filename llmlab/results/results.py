@@ -15,6 +15,7 @@ from llmlab.records import STATUSES, PredictionCategoryTokens, Trial
 from llmlab.results import folder as storage
 from llmlab.results import frames
 from llmlab.results.columns import ATTEMPT_COLUMNS, PREDICTION_COLUMNS, documented
+from llmlab.results.findings import Findings
 from llmlab.results.store import Store
 
 
@@ -25,7 +26,7 @@ def trials_of(keys: pd.DataFrame) -> Iterator[Trial]:
     return (Trial(position, *row) for position, row in enumerate(rows))
 
 
-class Results:
+class Results(Findings):
     """Everything an experiment has answered so far.
 
     Unpacks as ``predictions, attempts = results``.
@@ -55,7 +56,7 @@ class Results:
         self.stopped = stopped
         self.description = dict(description or {})
         self.categories: list[Any] | None = self.description.get("categories")
-        self._fields: list[str] = self.description.get("fields") or []
+        self._fields = analysis.known_fields(self.description.get("fields"))
         self._again = again
         self._frames = dict(frames or {})
 
@@ -97,7 +98,7 @@ class Results:
                 self._keys,
                 self._units,
                 categories=self.categories,
-                fields=self._fields,
+                fields=list(self._fields),
                 names=self._own_names,
             )
         return self._frames["predictions"].copy(deep=False)
@@ -124,8 +125,42 @@ class Results:
             yield PredictionCategoryTokens(trial, value, attempts, STATUSES[statuses[trial.position]])
 
     @property
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """What `of` can be asked for: the fields of the answers, with their `kind` and, where known, their `labels`."""
+        return dict(self._fields)
+
+    def of(self, field: str) -> Results:
+        """The same results with one field of the answers as the prediction.
+
+        Parameters
+        ----------
+        field : str
+            One of `fields`. A list of labels becomes one row for each unit × label, with True or False, and the column
+            `label` as a further arm.
+
+        Returns
+        -------
+        Results
+
+        Raises
+        ------
+        InputError
+            There is no such field.
+        """
+        predictions, labels = analysis.one_field(self.predictions, field, self._fields)
+        return Results(
+            keys=self._keys,
+            units=self._units,
+            store=self._store,
+            stopped=self.stopped,
+            description=self.description | {"categories": labels, "fields": {}, "field": field},
+            again=self._again,
+            frames={"predictions": predictions, "attempts": self.attempts},
+        )
+
+    @property
     def _own_names(self) -> dict[str, str]:
-        return frames.own_names(self._store, self._keys, self._units, self._fields)
+        return frames.own_names(self._store, self._keys, self._units, list(self._fields))
 
     def copy_store(self) -> Store:
         """An independent copy of the attempts and outcomes behind the frames."""
@@ -149,41 +184,6 @@ class Results:
         if (at < 0).any():
             raise InputError(f"This experiment has no trial {rows[wanted].iloc[int((at < 0).argmax())].to_dict()}.")
         return sorted(set(at.tolist()))
-
-    def consensus(self, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0) -> pd.DataFrame:
-        """The majority label of each unit and model; see `llmlab.analysis.consensus`."""
-        return analysis.consensus(self.predictions, ties=ties, seed=seed)
-
-    def agreement(self, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-        """How far the runs agree, per model: Krippendorff's alpha, Fleiss' kappa; see `llmlab.analysis.agreement`."""
-        return analysis.agreement(self.predictions, level=level, seed=seed)
-
-    def wide(self) -> pd.DataFrame:
-        """One row per unit and model, a column per run; see `llmlab.analysis.wide`."""
-        return analysis.wide(self.predictions)
-
-    def score(self, gold: analysis.Gold, *, level: float = 0.95, seed: int = 0) -> analysis.Score:
-        """Accuracy, F1 and confusion against gold labels by unit id; see `llmlab.scoring.score`."""
-        return analysis.score(self.predictions, gold, level=level, seed=seed)
-
-    def compare(self, gold: analysis.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-        """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.scoring.compare`."""
-        return analysis.compare(self.predictions, self.attempts, gold, level=level, seed=seed)
-
-    def costs(self, by: str = "model") -> pd.DataFrame:
-        """Attempts, tokens and dollars by model, category, outcome or attempt number; see `llmlab.scoring.costs`."""
-        return analysis.costs(self.predictions, self.attempts, by)
-
-    def bottleneck(self) -> pd.DataFrame:
-        """What took the time, and what would make the run shorter.
-
-        Returns
-        -------
-        DataFrame
-            A row for each thing that the run waited for, longest first: `waited_for` (rate limit, free slots, answers,
-            retries, provider's pause, outage), `seconds`, `share` (0 to 1), `change` (what would make it shorter).
-        """
-        return analysis.bottleneck(self.attempts)
 
     def save(self, folder: str | Path, *, format: Literal["parquet", "csv"] | None = None) -> Path:
         """Write both frames and what they mean to a folder, for `load_results`; see `llmlab.results.folder.save`."""

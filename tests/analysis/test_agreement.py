@@ -1,87 +1,14 @@
-"""Majorities and agreement, by hand and against krippendorff and statsmodels."""
-
-import importlib
+"""Agreement of runs, of models and of people: who is compared with whom, and in which order."""
 
 import krippendorff
 import numpy as np
+import pandas as pd
 import pytest
-from statsmodels.stats.inter_rater import fleiss_kappa
+from sklearn.metrics import cohen_kappa_score
 
 import llmlab as ll
-from tests.analysis.tables import LABELS, SMALL, as_rows, frame, random_table
-
-analysis = importlib.import_module("llmlab.analysis.agreement")
-
-
-def test_consensus_by_hand():
-    found = analysis.consensus(frame(SMALL, gold=["bug", "bug", "other", "bug"]))
-    assert found["prediction"].astype(object).where(found["prediction"].notna(), None).tolist() == [
-        "bug",
-        "bug",
-        "billing",
-        None,
-    ]
-    assert found["share"].tolist()[:3] == pytest.approx([1.0, 2 / 3, 0.5])
-    assert found["answered"].tolist() == [3, 3, 2, 0]
-    assert found["runs"].tolist() == [3, 3, 3, 3]
-    assert found["tied"].tolist() == [False, False, True, False]
-    assert found["entropy"].tolist()[:3] == pytest.approx([0.0, 0.9182958, 1.0])
-    assert found["flip_rate"].tolist()[:3] == pytest.approx([0.0, 2 / 3, 1.0])
-    assert found.loc[3, ["share", "entropy", "flip_rate"]].isna().all()
-    assert found["gold"].tolist() == ["bug", "bug", "other", "bug"]
-    assert found["prediction"].cat.categories.tolist() == LABELS
-
-
-def test_ties_go_as_asked():
-    predictions = frame([["other", "billing"]] * 50)
-    assert analysis.consensus(predictions)["prediction"].eq("billing").all()
-    assert analysis.consensus(predictions, ties="NA")["prediction"].isna().all()
-    drawn = analysis.consensus(predictions, ties="random", seed=1)["prediction"]
-    assert set(drawn) == {"billing", "other"}
-    assert drawn.tolist() == analysis.consensus(predictions, ties="random", seed=1)["prediction"].tolist()
-    with pytest.raises(ll.InputError, match="ties"):
-        analysis.consensus(predictions, ties="last")
-
-
-@pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_alpha_is_krippendorffs_and_kappa_is_fleiss(missing):
-    codes = random_table(missing=missing)
-    found = analysis.agreement(frame(as_rows(codes))).iloc[0]
-    wanted = krippendorff.alpha(np.where(codes < 0, np.nan, codes).T, level_of_measurement="nominal")
-    assert found["krippendorff_alpha"] == pytest.approx(wanted)
-    assert found["alpha_low"] < found["krippendorff_alpha"] < found["alpha_high"]
-    complete = codes[(codes >= 0).all(axis=1)]
-    counts = np.stack([(complete == label).sum(axis=1) for label in range(3)], axis=1)
-    assert found["fleiss_kappa"] == pytest.approx(fleiss_kappa(counts))
-    assert found["kappa_low"] < found["fleiss_kappa"] < found["kappa_high"]
-    assert ("kappa over" in found["notes"]) == (missing > 0)
-
-
-def test_the_bulk_alpha_of_the_bootstrap_is_the_same_number():
-    codes = random_table(missing=0.2, seed=3)
-    counts = np.stack([(codes == label).sum(axis=1) for label in range(3)], axis=1)
-    usable = counts.sum(axis=1) >= 2
-    wanted = krippendorff.alpha(np.where(codes[usable] < 0, np.nan, codes[usable]).T, level_of_measurement="nominal")
-    assert analysis._alpha_of_sums(analysis._sums(counts[usable]).sum(axis=0)) == pytest.approx(wanted)
-
-
-def test_drawing_equal_units_together_gives_the_interval_of_drawing_units():
-    codes = random_table(units=60, missing=0.2, seed=4)
-    counts = np.stack([(codes == label).sum(axis=1) for label in range(3)], axis=1)
-    sums = analysis._sums(counts[counts.sum(axis=1) >= 2])
-    found = analysis._interval_of_sums(sums, analysis._alpha_of_sums, 0.9, seed=0)
-    plain = analysis.bootstrap(
-        sums, lambda draws: analysis._alpha_of_sums(draws.sum(axis=1)), 0.9, np.random.default_rng(1)
-    )
-    assert found == pytest.approx(plain, abs=0.03)
-
-
-def test_as_many_labels_as_answers_and_lists_among_the_units_columns_are_no_trouble():
-    predictions = frame([["bug", "bug"]] * 1500).assign(prediction=lambda p: [f"text {n}" for n in range(len(p))])
-    found = analysis.agreement(predictions).iloc[0]
-    assert found["krippendorff_alpha"] == pytest.approx(0, abs=0.01)
-    predictions["tags"] = [["x", "y"]] * len(predictions)
-    assert analysis.consensus(predictions)["tags"].tolist() == [["x", "y"]] * 1500
+from llmlab import analysis
+from tests.analysis.tables import LABELS, frame
 
 
 def test_one_label_only_is_complete_agreement_and_one_run_is_unknown():
@@ -93,42 +20,89 @@ def test_one_label_only_is_complete_agreement_and_one_run_is_unknown():
     assert np.isnan(single["fleiss_kappa"])
 
 
-def test_wide_has_a_column_per_run():
-    found = analysis.wide(frame(SMALL, gold=list("abcd")))
-    assert list(found.columns) == ["unit_id", "model", "run_1", "run_2", "run_3", "gold"]
-    assert found["run_2"].astype(object).where(found["run_2"].notna(), None).tolist() == ["bug", "billing", None, None]
-    assert found["run_1"].cat.categories.tolist() == LABELS
+def coded_by(people, models=("m", "n"), units=60, seed=1):
+    """Predictions of three runs and columns of people, who err at random."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, units)
+    noisy = lambda: np.where(rng.random(units) < 0.3, rng.integers(0, 3, units), truth)  # noqa: E731
+    made = pd.concat(
+        [frame([[LABELS[c] for c in row] for row in np.stack([noisy() for _ in range(3)], 1)], model=m) for m in models]
+    )
+    for name in people:
+        labels = dict(zip([f"u{at}" for at in range(1, units + 1)], [LABELS[c] for c in noisy()], strict=True))
+        made[name] = made["unit_id"].map(labels)
+    return made.reset_index(drop=True)
 
 
-async def test_empty_results_have_findings_of_no_rows():
-    with ll.simulate.client() as client:
-        results = await ll.run_experiment([], "{text}", model="m", categories=LABELS, client=client, progress=False)
-    for found in (results.consensus(), results.agreement(), results.wide()):
-        assert len(found) == 0
-    assert {"share", "tied", "flip_rate"} <= set(results.consensus())
+def test_groups_of_raters_stand_in_order_and_are_compared_as_said():
+    predictions = coded_by(["anna", "ben"])
+    found = analysis.agreement(predictions, humans=["anna", "ben"])
+    assert found[["model", "raters"]].fillna("").values.tolist() == [
+        ["", "anna, ben"],
+        ["m", "runs"],
+        ["n", "runs"],
+        ["m", "consensus, anna"],
+        ["m", "consensus, ben"],
+        ["n", "consensus, anna"],
+        ["n", "consensus, ben"],
+        ["m", "consensus, majority of the humans"],
+        ["n", "consensus, majority of the humans"],
+        ["", "all runs and humans"],
+    ]
+    assert found["runs"].tolist() == [2, 3, 3, 2, 2, 2, 2, 2, 2, 8]
+    units = predictions.drop_duplicates("unit_id")
+    assert found["cohen_kappa"].iloc[0] == pytest.approx(cohen_kappa_score(units["anna"], units["ben"]))
+    agreed = analysis.consensus(predictions).query("model == 'n'")["prediction"].astype(str)
+    assert found["cohen_kappa"].iloc[5] == pytest.approx(cohen_kappa_score(agreed, units["anna"]))
+    runs = analysis.wide(predictions)[["model", "run_1", "run_2", "run_3"]]
+    every = pd.concat(
+        [runs[runs["model"] == m].drop(columns="model").reset_index(drop=True) for m in ("m", "n")], axis=1
+    )
+    every = pd.concat([every, units[["anna", "ben"]].reset_index(drop=True)], axis=1).astype(str)
+    data = np.array([[LABELS.index(cell) for cell in row] for row in every.to_numpy()]).T
+    wanted = krippendorff.alpha(data, level_of_measurement="nominal")
+    assert found["krippendorff_alpha"].iloc[-1] == pytest.approx(wanted)
+    assert (found["cohen_low"].dropna() < found["cohen_kappa"].dropna()).all()
 
 
-def test_majorities_by_hand():
-    found = analysis.majorities(frame(SMALL))
-    assert found["unit_id"].tolist() == ["u1", "u2", "u3", "u4"]
-    assert found["answered"].tolist() == [3, 3, 2, 0]
-    assert found["most"].tolist() == [3, 2, 1, 0]
-    assert found["agree"].astype(object).where(found["agree"].notna(), None).tolist() == [True, False, False, None]
+def test_people_may_come_from_a_sheet_and_leave_units_out():
+    predictions = coded_by(["anna"], models=("m",))
+    units = predictions.drop_duplicates("unit_id")
+    sheet = units[["unit_id", "anna"]].rename(columns={"anna": "label"}).assign(probability=0.5).head(20)
+    found = analysis.agreement(predictions, humans=sheet)
+    assert found["raters"].tolist() == ["runs", "consensus, label", "all runs and humans"]
+    assert found["complete_units"].tolist() == [60, 20, 20]
+    whole = analysis.agreement(
+        predictions.assign(anna=predictions["anna"].where(predictions["unit_id"].isin(sheet["unit_id"]))), humans="anna"
+    )
+    assert whole["cohen_kappa"].iloc[1] == pytest.approx(found["cohen_kappa"].iloc[1])
 
 
-@pytest.mark.parametrize("same", [["x"], {"x": 1}, 1.5, True, "x"])
-def test_answers_of_any_kind_can_agree(same):
-    predictions = frame([["bug", "bug"], ["bug", "bug"]])
-    cells = np.empty(4, object)
-    cells[:] = [same, same, same, type(same)()]
-    found = analysis.majorities(predictions.assign(prediction=cells))
-    assert found["agree"].tolist() == [True, False]
-    assert analysis.agreement(predictions.assign(prediction=cells))["unanimous"].tolist() == [0.5]
+def test_labels_in_order_are_compared_in_order():
+    predictions = coded_by(["anna", "ben"], models=("m",))
+    found = analysis.agreement(predictions, humans=["anna", "ben"], measure="ordinal").iloc[0]
+    units = predictions.drop_duplicates("unit_id")
+    codes = [[LABELS.index(one) for one in units[name]] for name in ("anna", "ben")]
+    assert found["cohen_kappa"] == pytest.approx(cohen_kappa_score(*codes, weights="quadratic"))
+    assert found["krippendorff_alpha"] == pytest.approx(krippendorff.alpha(codes, level_of_measurement="ordinal"))
+    assert np.isnan(found["fleiss_kappa"])
 
 
-def test_consensus_agreement_and_majorities_count_the_same_units():
-    predictions = frame(as_rows(random_table(missing=0.3, seed=6)))
-    found, agreed = analysis.majorities(predictions), analysis.consensus(predictions)
-    several = agreed["answered"] >= 2
-    assert found["agree"].dropna().tolist() == (agreed.loc[several, "share"] == 1).tolist()
-    assert analysis.agreement(predictions)["unanimous"].item() == pytest.approx(found["agree"].dropna().mean())
+def test_each_label_on_its_own():
+    predictions = coded_by(["anna", "ben"], models=("m",))
+    found = analysis.agreement(predictions, humans=["anna", "ben"], by="label")
+    assert found["label"].drop_duplicates().tolist() == LABELS
+    units = predictions.drop_duplicates("unit_id")
+    for label in LABELS:
+        mine = found[found["label"] == label].iloc[0]
+        wanted = cohen_kappa_score(units["anna"] == label, units["ben"] == label)
+        assert mine["cohen_kappa"] == pytest.approx(wanted)
+
+
+def test_a_human_who_is_not_there_or_knows_other_labels_is_refused():
+    predictions = coded_by(["anna"], models=("m",))
+    for humans, says in (("ben", "no column of your units: they have anna"), ("status", "a column of llmlab")):
+        with pytest.raises(ll.InputError, match=says):
+            analysis.agreement(predictions, humans=humans)
+    with pytest.raises(ll.InputError, match="no category: nonsense"):
+        analysis.agreement(predictions.assign(anna="nonsense"), humans="anna")

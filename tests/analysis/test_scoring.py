@@ -1,7 +1,9 @@
 """Scores by hand, and against scikit-learn and statsmodels."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 from sklearn import metrics
 from statsmodels.stats.proportion import proportion_confint
 
@@ -75,3 +77,52 @@ def test_ids_of_mixed_types_are_scored():
     predictions = frame([["bug"], ["billing"], ["bug"]], gold=["bug", "bug", "bug"])
     predictions["unit_id"] = pd.Series([1, "b", (1, 2)], dtype=object)
     assert scoring.score(predictions, "gold").summary["accuracy"].tolist() == pytest.approx([2 / 3] * 3)
+
+
+def test_labels_in_order_have_an_error_and_a_rank_correlation():
+    codes, gold = random_table(runs=1, seed=8), random_table(runs=1, seed=9)[:, 0]
+    predictions = frame(as_rows(codes), gold=[LABELS[code] for code in gold])
+    found = scoring.score(predictions, "gold", measure="ordinal").summary.query("of == 'run 1'").iloc[0]
+    assert found["mean_absolute_error"] == pytest.approx(metrics.mean_absolute_error(gold, codes[:, 0]))
+    assert found["rank_correlation"] == pytest.approx(spearmanr(gold, codes[:, 0]).statistic)
+    numbers = predictions.assign(
+        prediction=pd.Categorical([1 + 2 * code for code in codes[:, 0]], categories=[1, 3, 5], ordered=True),
+        gold=[1 + 2 * code for code in gold],
+    )
+    twice = scoring.score(numbers, "gold", measure="ordinal").summary.query("of == 'run 1'").iloc[0]
+    assert twice["mean_absolute_error"] == pytest.approx(2 * found["mean_absolute_error"])
+    assert twice["rank_correlation"] == pytest.approx(found["rank_correlation"])
+
+
+def test_a_sheet_is_weighed_by_one_over_its_probability():
+    codes = random_table(runs=1, seed=10)
+    gold = [LABELS[code] for code in random_table(runs=1, seed=11)[:, 0]]
+    predictions = frame(as_rows(codes))
+    rows = np.arange(0, 120, 2)
+    probability = np.where(rows % 3 == 0, 0.8, 0.25)
+    sheet = pd.DataFrame(
+        {"unit_id": [f"u{at + 1}" for at in rows], "label": [gold[at] for at in rows], "probability": probability}
+    )
+    found = scoring.score(predictions, sheet)
+    truth, said = [gold[at] for at in rows], [LABELS[codes[at, 0]] for at in rows]
+    weighed = {"sample_weight": 1 / probability}
+    one = found.summary.query("of == 'run 1'").iloc[0]
+    assert one["n"] == 60
+    assert one["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said, **weighed))
+    assert one["macro_f1"] == pytest.approx(metrics.f1_score(truth, said, average="macro", **weighed))
+    assert found.confusion.loc["m"][LABELS].to_numpy() == pytest.approx(
+        metrics.confusion_matrix(truth, said, labels=LABELS, **weighed)
+    )
+    equal = scoring.score(predictions, sheet.assign(probability=0.5)).summary
+    plain = scoring.score(predictions, dict(zip(sheet["unit_id"], sheet["label"], strict=True))).summary
+    pd.testing.assert_frame_equal(equal.drop(columns=["low", "high"]), plain.drop(columns=["low", "high"]))
+    # Unequal weights tell less than as many equal ones.
+    assert one["high"] - one["low"] > equal["high"].iloc[0] - equal["low"].iloc[0]
+
+
+def test_a_column_of_llmlabs_is_no_gold():
+    predictions = frame(SMALL)
+    with pytest.raises(ll.InputError, match="a column of llmlab's"):
+        scoring.score(predictions, "prediction")
+    with pytest.raises(ll.InputError, match="called prediction_ here"):
+        scoring.score(predictions.assign(prediction_="bug"), "prediction")

@@ -1,0 +1,116 @@
+"""What can be concluded from results: each method hands the frames to `llmlab.analysis`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import pandas as pd
+
+from llmlab import analysis
+from llmlab.errors import InputError
+
+
+class Findings(ABC):
+    """The findings of `Results`."""
+
+    @property
+    @abstractmethod
+    def predictions(self) -> pd.DataFrame:
+        """One row per trial."""
+
+    @property
+    @abstractmethod
+    def attempts(self) -> pd.DataFrame:
+        """One row per attempt."""
+
+    @property
+    @abstractmethod
+    def units(self) -> pd.DataFrame:
+        """The units' own columns, indexed by `unit_id`."""
+
+    @property
+    @abstractmethod
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """The fields of the answers."""
+
+    @property
+    def _labels(self) -> pd.DataFrame:
+        """The predictions, which are labels or values and no objects with fields.
+
+        Raises
+        ------
+        InputError
+            They have fields.
+        """
+        if self.fields:
+            first = analysis.main_field(self.fields) or next(iter(self.fields))
+            raise InputError(
+                f"These answers have several fields; ask for one of them, as in results.of({first!r}). "
+                f"There are: {analysis.listed_fields(self.fields)}."
+            )
+        return self.predictions
+
+    def consensus(self, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0) -> pd.DataFrame:
+        """The majority label of each unit and model; see `llmlab.analysis.consensus`."""
+        return analysis.consensus(self._labels, ties=ties, seed=seed)
+
+    def agreement(
+        self,
+        *,
+        humans: analysis.Humans = (),
+        measure: analysis.Measure = "nominal",
+        by: Literal["label"] | None = None,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """How far the runs of a model, and people, agree beyond chance; see `llmlab.analysis.agreement`."""
+        return analysis.agreement(self._labels, humans=humans, measure=measure, by=by, level=level, seed=seed)
+
+    def wide(self) -> pd.DataFrame:
+        """One row per unit and model, a column per run; see `llmlab.analysis.wide`."""
+        return analysis.wide(self._labels)
+
+    def score(
+        self, gold: analysis.Gold, *, measure: analysis.Measure = "nominal", level: float = 0.95, seed: int = 0
+    ) -> analysis.Score:
+        """Accuracy, F1 and confusion against gold labels by unit id, or a sheet; see `llmlab.analysis.score`."""
+        return analysis.score(self._labels, gold, measure=measure, level=level, seed=seed)
+
+    def sheet(
+        self, n: int, *, more: Literal["disagreement", "low confidence"] | None = None, seed: int = 0
+    ) -> pd.DataFrame:
+        """Draw units to code by hand, blind; see `llmlab.analysis.draw_sheet`.
+
+        Write it to a file, fill in `label`, read it back, and pass it to `score`, `shares` or `corrected`.
+        """
+        return analysis.draw_sheet(self._labels, self.units, n, more=more, seed=seed)
+
+    def shares(
+        self, gold: pd.DataFrame, *, by: str | None = None, beyond: bool = False, level: float = 0.95, seed: int = 0
+    ) -> pd.DataFrame:
+        """The share of each label, naive, by hand and corrected by a sheet; see `llmlab.analysis.shares`."""
+        return analysis.shares(self._labels, gold, by=by, beyond=beyond, level=level, seed=seed)
+
+    def corrected(self, gold: pd.DataFrame) -> pd.DataFrame:
+        """The units with an outcome corrected by a sheet, for a regression; see `llmlab.analysis.corrected`."""
+        return analysis.corrected(self._labels, gold)
+
+    def compare(self, gold: analysis.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+        """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.analysis.compare`."""
+        return analysis.compare(self._labels, self.attempts, gold, level=level, seed=seed)
+
+    def bottleneck(self) -> pd.DataFrame:
+        """What took the time, and what would make the run shorter.
+
+        Returns
+        -------
+        DataFrame
+            A row for each thing that the run waited for, longest first: `waited_for` (rate limit, free slots, answers,
+            retries, provider's pause, outage), `seconds`, `share` (0 to 1), `change` (what would make it shorter).
+        """
+        return analysis.bottleneck(self.attempts)
+
+    def costs(self, by: str = "model") -> pd.DataFrame:
+        """Attempts, tokens and dollars by model, category, outcome or attempt number; see `llmlab.analysis.costs`."""
+        return analysis.costs(self.predictions, self.attempts, by)
