@@ -111,7 +111,8 @@ class Played:
 
     @property
     def messages(self) -> list[str]:
-        return [message for one in self.processes for message in one["messages"] if "summary" not in message]
+        """What was said of the store."""
+        return [message for one in self.processes for message in one["messages"] if "the store" in message]
 
 
 Meanwhile = Callable[[list[subprocess.Popen[str]], Any], None]
