@@ -20,12 +20,12 @@
         │   │   ├── ModerationError     refused by a content filter
         │   │   ├── EmptyInputError     nothing to ask
         │   │   └── RequestError        400, 422: this request is not understood
-        │   └── FatalError          → every trial would fail the same way: of the model or the run (`reach`)
+        │   └── FatalError          → every trial would fail the same way: the run ends, or only the model (`ends`)
         │       ├── AuthenticationError bad or revoked key
         │       ├── CreditError         no credit, key limit, billing
         │       ├── QuotaError          a day's quota is used up, or the wait is longer than allowed
         │       ├── ModelNotFoundError  no such model
-        │       └── ConfigError         wrong parameter, schema, base_url, region, certificate
+        │       └── ConfigError         wrong base_url, parameter, schema, region, certificate
         └── ParseError              an answer came and is paid for; its text could not be read → ask again at once
             ├── EmptyAnswerError    no text
             ├── TruncatedError      cut off (finish_reason "length", an open <think>)
@@ -38,9 +38,15 @@ All of them pickle, and none holds a key, a header or a web page.
 """
 
 import builtins
+import re
 from typing import Literal
 
-Reach = Literal["row", "model", "run"]
+Ends = Literal["trial", "model", "run"]
+# Parameters that hold the text of one trial; a complaint about them says nothing of the others.
+OF_ONE_TRIAL = {
+    "messages", "message", "prompt", "input", "inputs", "input_tokens", "contents", "content", "text", "image",
+    "image_url",
+}  # fmt: skip
 
 
 class LlmlabError(Exception):
@@ -82,29 +88,28 @@ class AttemptError(LlmlabError):
         Whether tokens may have been used that nobody reported.
     fatal_at_first : bool
         Whether it means a wrong setting, and stops the run, as long as no server has answered.
-    reach : {"row", "model", "run"}
-        What ends with it, if it ends anything: this trial, every trial of its model, or the run.
-    reach_once_answered : {"row", "model", "run"} or None
-        The reach as soon as the same key has got an answer, where that tells more; a 403 without a reason is about the
-        key as long as nothing was answered, and about this text afterwards.
+    away : bool
+        Whether nobody was there to work on the request: no connection could be made, a gateway found no server behind
+        it, the model loads, or its queue is full.
+    ends : {"trial", "model", "run"} or None
+        The smallest thing that ends with it; `None` if the trial may be asked again.
+    ends_once_answered : {"trial", "model", "run"} or None
+        The same as soon as this run has got an answer, where that tells more: a 403 without a reason is about the key
+        as long as nothing was answered, and about this text afterwards.
     """
 
     retry_after_s: float | None = None
     param: str | None = None
     may_be_billed: bool = False
     fatal_at_first: bool = False
-    reach: Reach = "row"
-    reach_once_answered: Reach | None = None
+    away: bool = False
+    ends: Ends | None = None
+    ends_once_answered: Ends | None = None
 
-    def ends(self, *, answered: bool) -> Reach:
-        """What ends with this error.
-
-        Parameters
-        ----------
-        answered : bool
-            Whether the same key has got an answer before.
-        """
-        return self.reach_once_answered or self.reach if answered else self.reach
+    @property
+    def about_settings(self) -> bool:
+        """Whether the provider says that a parameter is wrong which all requests of the model have in common."""
+        return self.param is not None and re.split(r"[.\[]", self.param)[0] not in OF_ONE_TRIAL
 
 
 class CallError(AttemptError):
@@ -144,6 +149,8 @@ class BadResponseError(TransientError):
 class TrialError(CallError):
     """This trial cannot succeed; the others can."""
 
+    ends = "trial"
+
 
 class TooLongError(TrialError):
     """The prompt is longer than the model's context, or than the whole limit."""
@@ -162,9 +169,9 @@ class RequestError(TrialError):
 
 
 class FatalError(CallError):
-    """Every trial of its model, or of the run, would fail the same way."""
+    """Every trial would fail the same way, or every trial of the model."""
 
-    reach = "run"
+    ends = "run"
 
 
 class AuthenticationError(FatalError):
@@ -176,19 +183,19 @@ class CreditError(FatalError):
 
 
 class QuotaError(FatalError):
-    """A day's quota is used up, or the provider asks for a longer wait than allowed."""
+    """A day's quota is used up, or the provider asks for a longer wait than allowed; other models may have theirs."""
 
-    reach = "model"
+    ends = "model"
 
 
 class ModelNotFoundError(FatalError):
     """The endpoint has no such model, or this key may not use it."""
 
-    reach = "model"
+    ends = "model"
 
 
 class ConfigError(FatalError):
-    """The endpoint, a parameter or the schema is wrong for every trial."""
+    """The endpoint is wrong for every trial, or a parameter or the schema for every trial of the model."""
 
 
 class ParseError(AttemptError):

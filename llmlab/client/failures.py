@@ -1,6 +1,6 @@
 """A provider's error answer, or an exception on the way → one `AttemptError`.
 
-The class of the error says what follows: wait, end this trial, or end more, as far as `reach` says.
+The class of the error says what follows: wait, end this trial, or end more, as `ends` says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from llmlab.errors import AttemptError
 
 # With 524 the gateway gave up waiting; the provider may have finished the answer and charge for it.
 _MAYBE_BILLED = {524}
+# No server behind the gateway, a full queue, a model that loads. A 500 is an error of a server that is there.
+_AWAY = {498, 502, 503, 504, 521, 522, 523, 525, 529, 530}
 
 
 def diagnose(
@@ -39,7 +41,7 @@ def diagnose(
     Returns
     -------
     AttemptError
-        Its class says what follows, `reach` what ends with it; its message is one line; `retry_after_s` is the
+        Its class says what follows, `ends` what ends with it; its message is one line; `retry_after_s` is the
         provider's hint.
     """
     is_page = isinstance(body, str) and "<" in body[:200]
@@ -47,7 +49,8 @@ def diagnose(
     if header := headers.get("x-amzn-errortype"):
         said = replace(said, codes=said.codes | read_error_body({"code": header.partition(":")[0]}).codes)
     hint = retry_after_s(headers, said.message, said.waits, resets=status in (None, 402, 403, 429, 503))
-    kind, reach = verdict(status, said, is_page=is_page, hint_s=hint)
+    found = verdict(status, said, is_page=is_page, hint_s=hint)
+    kind = found.kind
     line = one_line(said.message or (body if isinstance(body, str) else _shown(body)), key) or "no message"
     if kind is errors.ConfigError and status is not None and 300 <= status < 400:
         target = one_line(headers.get("location", "?"), key)
@@ -58,9 +61,8 @@ def diagnose(
         line += f" (resets in {hint / 3600:.1f} h)" if hint > 3600 else f" (resets in {hint:.0f} s)"
     error = kind(f"{status}: {line}" if status is not None and status != 200 else line)
     error.retry_after_s, error.param = hint, said.param
-    error.reach, error.reach_once_answered = reach or kind.reach, None
-    if status in (403, 404) and kind in (errors.AuthenticationError, errors.ConfigError) and reach is None:
-        error.reach_once_answered = "row" if status == 403 else "model"
+    error.ends, error.ends_once_answered = found.ends or kind.ends, found.ends_once_answered
+    error.away = kind is errors.OverloadedError and status in _AWAY
     error.may_be_billed = status in _MAYBE_BILLED
     return error
 
@@ -105,17 +107,17 @@ def explain(raised: Exception, key: str | tuple[str, ...] = "", proxy: str = "")
     if proxy and any(getattr(link, "status", None) == 407 for link in chain):
         return errors.ConfigError(f"could not connect{through}: it wants a name and a password")
     if any_of("DNS", "gaierror"):
-        unknown = errors.ConnectionError(f"the host of {proxy or 'base_url'} is not found: {said}")
+        unknown = _away(errors.ConnectionError(f"the host of {proxy or 'base_url'} is not found: {said}"))
         unknown.fatal_at_first = True
         return unknown
     if any_of("Connector", "ConnectError", "ProxyConnection", "ProxyError"):
-        return errors.ConnectionError(f"could not connect{through}: {said}")
+        return _away(errors.ConnectionError(f"could not connect{through}: {said}"))
     if any_of("NotHttp", "BadStatusLine"):
-        return errors.ConnectionError(f"no HTTP server answers there: {said}")
+        return _away(errors.ConnectionError(f"no HTTP server answers there: {said}"))
     # httpx-aiohttp reports a lost connection as ConnectTimeout too; aiohttp's own exception tells the two apart.
     lost = any_of("ServerDisconnected", "ClientOSError", "ConnectionReset", "BrokenPipe")
     if any_of("ConnectTimeout", "ConnectionTimeoutError") and not lost:
-        return errors.TimeoutError(f"could not connect in time{through}; nothing was sent")
+        return _away(errors.TimeoutError(f"could not connect in time{through}; nothing was sent"))
     if any_of("Decod") or any(isinstance(link, zlib.error) for link in chain):
         error: AttemptError = errors.BadResponseError(f"the body cannot be decoded: {said}")
     elif any_of("Timeout") and not lost:
@@ -123,6 +125,11 @@ def explain(raised: Exception, key: str | tuple[str, ...] = "", proxy: str = "")
     else:
         error = errors.ConnectionError(f"the connection broke{through} before the answer was complete: {said}")
     error.may_be_billed = True
+    return error
+
+
+def _away(error: AttemptError) -> AttemptError:
+    error.away = True
     return error
 
 

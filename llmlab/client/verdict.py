@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmlab import errors
 from llmlab.client.error_body import ErrorBody
-from llmlab.errors import AttemptError, Reach
+from llmlab.errors import OF_ONE_TRIAL, AttemptError, Ends
 
 # What codes say, whatever the status.
 _CREDIT_CODES = (
@@ -66,8 +67,7 @@ _SETTING_WORDS = (
     r"requested parameters|extra (inputs|fields)|does not support|is not supported|unsupported (value|parameter)|"
     r"invalid (json )?schema|unrecognized request argument|cannot find field"
 )
-# Parameters that are about one request's text and not about its settings.
-_ABOUT_TEXT = {"messages", "message", "prompt", "input", "inputs", "content", "contents", "text", "input_tokens"}
+# Parameters about lengths: the prompt and the answer together may be too long.
 _ABOUT_LENGTH = {"max_tokens", "max_completion_tokens", "max_new_tokens"}
 
 _BY_STATUS: dict[int, type[AttemptError]] = {
@@ -87,7 +87,20 @@ _BY_STATUS: dict[int, type[AttemptError]] = {
     524: errors.TimeoutError,
 }
 
-_Verdict = tuple[type[AttemptError], Reach | None]
+
+class Verdict(NamedTuple):
+    """What an error answer means.
+
+    Attributes
+    ----------
+    kind : type of AttemptError
+    ends, ends_once_answered : {"trial", "model", "run"} or None
+        As in `AttemptError`, where they differ from the class's own.
+    """
+
+    kind: type[AttemptError]
+    ends: Ends | None = None
+    ends_once_answered: Ends | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,7 @@ def _own_words(message: str) -> str:
     return re.sub(r"([\"'`“‘«])(?=[^\"'`”’»]*\s)[^\"'`”’»]{12,}[\"'`”’»]", " ", message).casefold()[:2000]
 
 
-def verdict(status: int | None, said: ErrorBody, *, is_page: bool, hint_s: float | None) -> _Verdict:
+def verdict(status: int | None, said: ErrorBody, *, is_page: bool, hint_s: float | None) -> Verdict:
     """What an error answer means.
 
     Parameters
@@ -125,37 +138,34 @@ def verdict(status: int | None, said: ErrorBody, *, is_page: bool, hint_s: float
         Whether the body is a web page, which only a gateway sends.
     hint_s : float or None
         The wait in seconds that the provider asks for.
-
-    Returns
-    -------
-    type of AttemptError
-    "row", "model", "run" or None
-        Its reach, where that differs from the class's own.
     """
     refusal = _Refusal(status, said, _own_words(said.message), hint_s)
     if status is not None and 300 <= status < 400:
-        return errors.ConfigError, None
+        return Verdict(errors.ConfigError)
     if is_page:
-        # Of a 403 page the sender is a firewall in front of the provider, which dislikes this text.
-        return (errors.RequestError if status == 403 else _by_status(status)), None
+        # The sender of a 403 page is a firewall in front of the provider, which dislikes this text.
+        return Verdict(errors.RequestError if status == 403 else _by_status(status))
     if status == 408:
-        return errors.TimeoutError, None
+        return Verdict(errors.TimeoutError)
     by_code = _by_codes(refusal)
     if by_code is not None:
-        return by_code, None
+        return Verdict(by_code)
     if status == 429:
-        return _of_429(refusal), None
+        return Verdict(_of_429(refusal))
     if status == 402:
-        return (errors.CreditError if refusal.hint_s is None else errors.OverloadedError), None
+        return Verdict(errors.CreditError if refusal.hint_s is None else errors.OverloadedError)
     if status == 403:
-        return _of_403(refusal), None
-    if status == 404 and refusal.says(rf"{_MODEL_WORDS}|\bmodel\b|endpoints"):
-        return errors.ModelNotFoundError, None
+        return _of_403(refusal)
+    if status == 404:
+        if refusal.says(rf"{_MODEL_WORDS}|\bmodel\b|endpoints"):
+            return Verdict(errors.ModelNotFoundError)
+        # The address is wrong, unless it has answered for another model.
+        return Verdict(errors.ConfigError, "run", "model")
     if status in (400, 422, None):
         return _of_400(refusal)
     if status == 500 and refusal.says(_CONTEXT_WORDS):
-        return errors.TooLongError, None
-    return _by_status(status), None
+        return Verdict(errors.TooLongError)
+    return Verdict(_by_status(status))
 
 
 def _by_codes(refusal: _Refusal) -> type[AttemptError] | None:
@@ -202,27 +212,29 @@ def _never_fits(words: str) -> bool:
     return found is not None and int(found[2]) > int(found[1])
 
 
-def _of_403(refusal: _Refusal) -> type[AttemptError]:
-    if refusal.says(_DAY_WORDS):
-        return errors.QuotaError
-    if refusal.says(_CREDIT_WORDS):
-        return errors.CreditError
-    if refusal.says(_MODERATED_WORDS):
-        return errors.ModerationError
-    if refusal.says(_MODEL_WORDS):
-        return errors.ModelNotFoundError
-    return errors.ConfigError if refusal.says(_REGION) else errors.AuthenticationError
+def _of_403(refusal: _Refusal) -> Verdict:
+    for pattern, kind in (
+        (_DAY_WORDS, errors.QuotaError),
+        (_CREDIT_WORDS, errors.CreditError),
+        (_MODERATED_WORDS, errors.ModerationError),
+        (_MODEL_WORDS, errors.ModelNotFoundError),
+        (_REGION, errors.ConfigError),
+        (_KEY_WORDS, errors.AuthenticationError),
+    ):
+        if refusal.says(pattern):
+            return Verdict(kind)
+    return Verdict(errors.AuthenticationError, "run", "trial")
 
 
-def _of_400(refusal: _Refusal) -> _Verdict:
-    """A request that is refused: for its settings, which ends the model, or for its text, which ends the row."""
+def _of_400(refusal: _Refusal) -> Verdict:
+    """A request that is refused: for its settings, which ends the model, or for its text, which ends the trial."""
     top = re.split(r"[.\[]", refusal.body.param)[0] if refusal.body.param else None
     if top in _ABOUT_LENGTH and refusal.says(_CONTEXT_WORDS):
-        return errors.TooLongError, None
+        return Verdict(errors.TooLongError)
     if top == "model":
-        return errors.ModelNotFoundError, None
-    if top is not None and top not in _ABOUT_TEXT:
-        return errors.ConfigError, "model"
+        return Verdict(errors.ModelNotFoundError)
+    if top is not None and top not in OF_ONE_TRIAL:
+        return Verdict(errors.ConfigError, "model")
     for pattern, kind in (
         (_CREDIT_WORDS, errors.CreditError),
         (_KEY_WORDS, errors.AuthenticationError),
@@ -231,10 +243,10 @@ def _of_400(refusal: _Refusal) -> _Verdict:
         (_MODERATED_WORDS, errors.ModerationError),
     ):
         if refusal.says(pattern):
-            return kind, None
+            return Verdict(kind)
     if refusal.says(_SETTING_WORDS):
-        return errors.ConfigError, "model"
-    return (errors.BadResponseError if refusal.status is None else errors.RequestError), None
+        return Verdict(errors.ConfigError, "model")
+    return Verdict(errors.BadResponseError if refusal.status is None else errors.RequestError)
 
 
 def _by_status(status: int | None) -> type[AttemptError]:
