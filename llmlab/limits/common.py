@@ -1,7 +1,8 @@
-"""What the processes that share a key know together: one `Schedule`, whose turn it is, and all of it as a few bytes.
+"""What the processes that share a key decide together: one `Schedule` for all, and whose turn it is.
 
-A store (`llmlab.limits.shared_file`, `llmlab.limits.shared_redis`) keeps the bytes; `Common` is loaded from them,
-advanced and written back in one atomic step. All times are those of the store's clock. Nothing here knows a key.
+A process brings a `Request` and takes an `Outcome`. A store (`llmlab.limits.shared_file`, `llmlab.limits.shared_redis`)
+keeps the state between the steps, as the bytes of `llmlab.limits.state`. All times are those of the store's clock.
+Nothing here knows a key.
 """
 
 from __future__ import annotations
@@ -9,26 +10,16 @@ from __future__ import annotations
 import copy
 import math
 import secrets
-import struct
-from array import array
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
-from llmlab.limits.refusals import Refusals
 from llmlab.limits.schedule import Place, Schedule
 
 GRAINS_PER_PERIOD = 400
 MEMBER_S = 10.0
 AHEAD_S = 0.03
 GRACE_S, LEAST_S = 0.1, 0.005
-CLOCK_WENT_BACK_S = 5.0
-
-FORMAT = 1
-HEAD = struct.Struct("<B8sqqddddIqd")
-MEMBER = struct.Struct("<8sdddq")
-REFUSALS = struct.Struct("<" + "d" * len(fields(Refusals)))
-LENGTHS = struct.Struct("<II")
 
 
 Event = Literal["answered", "refused", "sent", "given back", "adopted", "paused", "anew"]
@@ -228,7 +219,7 @@ class Common:
                 break
             if before_me:
                 # The turn is theirs; if none of them takes it in time, they have gone.
-                theirs_s = min(len(before_me) * self._interval_s(), GRACE_S)
+                theirs_s = min(len(before_me) * self.interval_s(), GRACE_S)
                 look_again_at = max(max(ready, now) + theirs_s - ahead, now + LEAST_S)
                 break
             leaves = max(ready, now)
@@ -241,92 +232,7 @@ class Common:
             me.since, me.until = math.inf, -math.inf
         return granted, look_again_at
 
-    # As bytes.
-
-    def dumps(self) -> bytes:
-        """The state without the limits, which are each process's own."""
-        schedule, refusals = self.schedule, self.schedule.refusals
-        leaves_at, requests, tokens = schedule.window.entries()
-        interval_s = self._interval_s()
-        head = HEAD.pack(
-            FORMAT,
-            self.generation,
-            self.turns,
-            schedule.booked,
-            self.last,
-            schedule.paused_until,
-            # The last grant, rather than the next one: the others add their own interval.
-            schedule.requests.tat - interval_s,
-            schedule.tokens.tat,
-            schedule.window.requests,
-            schedule.returnable,
-            schedule.window.tokens,
-        )
-        members = b"".join(
-            MEMBER.pack(name, member.seen_at, member.since, member.until, member.served)
-            for name, member in self.members.items()
-        )
-        lengths = LENGTHS.pack(len(self.members), len(leaves_at))
-        return b"".join(
-            (
-                head,
-                REFUSALS.pack(*astuple(refusals)),
-                lengths,
-                members,
-                leaves_at.tobytes(),
-                array("I", requests).tobytes(),
-                tokens.tobytes(),
-            )
-        )
-
-    def _interval_s(self) -> float:
+    def interval_s(self) -> float:
+        """Seconds between two requests at present, under the limit of the process that looks."""
         limit = self.schedule.requests.limit
         return 0.0 if limit is None else self.schedule.interval_s(limit, self.last)
-
-
-def step(state: bytes, request: Request, now: float) -> tuple[bytes, Outcome]:
-    """What a store does in one atomic step: the state after it, and what the process takes from it."""
-    common = load(state, request.limits, now)
-    outcome = common.advance(request, now)
-    return common.dumps(), outcome
-
-
-def load(state: bytes, limits: Limits, now: float) -> Common:
-    """The state behind `Common.dumps`; a new one if there is none, or if its clock was another one."""
-    schedule = Schedule(
-        limits.requests,
-        period_s=limits.period_s,
-        tokens=limits.tokens,
-        burst=limits.burst,
-        margin_s=limits.margin_s,
-        grain_s=limits.period_s / GRAINS_PER_PERIOD,
-    )
-    common = Common(schedule)
-    if not state or state[0] != FORMAT:
-        return common
-    _, generation, turns, booked, last, paused_until, sent, tokens_tat, used, returnable, used_tokens = (
-        HEAD.unpack_from(state)
-    )
-    if last > now + CLOCK_WENT_BACK_S:
-        return common
-    common.generation, common.turns, common.last = generation, turns, last
-    at = HEAD.size
-    values = REFUSALS.unpack_from(state, at)
-    schedule.refusals = Refusals(*values)
-    at += REFUSALS.size
-    member_count, entry_count = LENGTHS.unpack_from(state, at)
-    at += LENGTHS.size
-    for _ in range(member_count):
-        name, seen_at, since, until, served = MEMBER.unpack_from(state, at)
-        common.members[name] = Member(seen_at, since, until, served)
-        at += MEMBER.size
-    leaves_at, requests, tokens = array("d"), array("I"), array("d")
-    for column in (leaves_at, requests, tokens):
-        size = column.itemsize * entry_count
-        column.frombytes(state[at : at + size])
-        at += size
-    schedule.window.restore(leaves_at, requests, tokens, used, used_tokens)
-    schedule.booked, schedule.returnable, schedule.paused_until = booked, returnable, paused_until
-    schedule.requests.tat = sent + common._interval_s()
-    schedule.tokens.tat = tokens_tat
-    return common

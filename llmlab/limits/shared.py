@@ -16,11 +16,12 @@ from typing import Protocol
 
 from llmlab.errors import InputError
 from llmlab.limits.alone import Alone
-from llmlab.limits.common import FORMAT, Outcome, Request
+from llmlab.limits.common import Outcome, Request
 from llmlab.limits.grants import Grants
 from llmlab.limits.share import RETRY_S, Share
 from llmlab.limits.shared_file import FileStore
 from llmlab.limits.shared_redis import RedisStore
+from llmlab.limits.state import FORMAT
 
 logger = logging.getLogger("llmlab.limits")
 

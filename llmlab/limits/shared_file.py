@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from llmlab.limits.common import Outcome, Request, step
+from llmlab.limits.common import Outcome, Request
+from llmlab.limits.state import step
 
 BUSY_S = 1.0
 ANOTHER_MACHINE_S = 120.0

@@ -9,7 +9,8 @@ import time
 from urllib.parse import urlsplit
 
 from llmlab.errors import InputError
-from llmlab.limits.common import Outcome, Request, step
+from llmlab.limits.common import Outcome, Request
+from llmlab.limits.state import step
 
 PREFIX = "llmlab:limits:"
 ANSWER_S = 1.0

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.limits.common import GRACE_S, MEMBER_S, Limits, Report, Request, load, step
+from llmlab.limits.common import GRACE_S, MEMBER_S, Limits, Report, Request
 from llmlab.limits.schedule import Place
+from llmlab.limits.state import step
 from tests.helpers import most_in_window
 
 A, B = b"a" * 8, b"b" * 8
@@ -161,45 +162,6 @@ def test_what_was_sent_while_the_store_was_away_is_counted():
     assert [place.sent_at for place in outcome.reported] == [98.0] * 3
     store.now += 59.5
     assert store.step(B).in_window == 0
-
-
-def test_a_store_that_lost_its_state_is_another_generation():
-    store = Store()
-    generation = store.step(A).generation
-    assert store.step(B).generation == generation
-    store.state = b""
-    assert store.step(B).generation != generation
-
-
-@pytest.mark.parametrize(("back_s", "same"), [(1.0, True), (3600.0, False)])
-def test_a_clock_that_goes_back_a_little_stands_and_one_that_goes_back_far_starts_anew(back_s, same):
-    store = Store()
-    before = store.step(A)
-    store.now -= back_s
-    after = store.step(B)
-    assert (after.generation == before.generation) is same
-    assert after.now == (before.now if same else store.now)
-
-
-def test_bytes_of_another_version_are_no_state():
-    assert load(b"\xff" + b"x" * 100, limits(), 0.0).turns == 0
-
-
-def test_the_state_is_small_and_the_same_after_a_round_trip():
-    store = Store()
-    places = []
-    for n in range(3000):
-        outcome = store.step(A if n % 2 else B, [7.0], requests=600, tokens=1e6, burst=600)
-        places += outcome.granted
-        store.now += 0.05
-        if n % 3 == 0 and places:
-            store.step(A, reports=[Report("answered", 0.01, places.pop(0), 5.0)], requests=600, tokens=1e6)
-    common = load(store.state, limits(600, tokens=1e6), store.now)
-    assert common.schedule.window.requests > 400
-    assert len(store.state) < 500 + 20 * common.schedule.window.requests
-    again = load(common.dumps(), limits(600, tokens=1e6), store.now)
-    assert again.dumps() == common.dumps()
-    assert again.schedule.refusals == common.schedule.refusals
 
 
 @given(

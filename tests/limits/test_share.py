@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from llmlab.limits.common import step
 from llmlab.limits.schedule import Schedule
 from llmlab.limits.share import PATIENCE_S, REJOIN_S, RETRY_S, Share
+from llmlab.limits.state import step
 
 
 class Store:
