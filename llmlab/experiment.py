@@ -14,7 +14,7 @@ from llmlab import engine
 from llmlab.engine import Estimate, PendingResults, RetryPolicy, Setup, takes_what
 from llmlab.errors import ExperimentStopped, InputError
 from llmlab.limits import RateLimiter
-from llmlab.results import Results
+from llmlab.results import Found, InMemory, Results
 
 _last: list[Results] = []
 
@@ -25,11 +25,19 @@ class Experiment:
     ``await experiment`` gives its `Results`; `predictions`, `attempts` and `results` can be read while it runs.
     """
 
-    def __init__(self, setup: Setup, *, positions: Sequence[int] | None = None, before: Results | None = None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        positions: Sequence[int] | None = None,
+        before: Results | None = None,
+        found: Found | None = None,
+    ) -> None:
         self._setup = setup
-        start = engine.begin(setup, positions, before)
+        start = engine.begin(setup, positions, before, found)
+        self._found = start.journal.found
         try:
-            self._run = engine.Run(setup, start.positions, start.store, start.journal, start.unsaved)
+            self._run = engine.Run(setup, start.positions, start.store, start.journal)
         except BaseException:
             start.journal.release()
             raise
@@ -69,8 +77,9 @@ class Experiment:
             units=self._setup.plan.units.frame,
             store=self._run.store.copy() if self._run.running else self._run.store,
             stopped=self._run.stopped,
-            description=self._setup.description,
+            description=self._setup.asks.description,
             again=self._again,
+            sent=InMemory(self._setup.asks),
         )
 
     @property
@@ -104,7 +113,8 @@ class Experiment:
         return self._final
 
     def _again(self, results: Results, rows: pd.DataFrame) -> Awaitable[Results]:
-        return Experiment(self._setup, positions=results.positions_of(rows), before=results).in_foreground()
+        positions = results.positions_of(rows)
+        return Experiment(self._setup, positions=positions, before=results, found=self._found).in_foreground()
 
 
 async def _in_foreground(setup: Setup) -> Results:
@@ -187,7 +197,8 @@ def run_experiment(
     limiter : RateLimiter, optional
         Replaces the key's own limiter.
     journal : path, optional
-        An SQLite file that keeps every attempt; the same cell run again goes on where it ended.
+        The lab book: an SQLite file for any number of experiments. It keeps every attempt, and knows an answer by what
+        was sent: the same cell run again asks only what has no answer yet, an edited one only what is new.
     max_cost_usd : float, optional
         The run stops before its cost could exceed this, counting what is in flight at its worst case.
     grace_s : float
@@ -210,7 +221,7 @@ def run_experiment(
     InputError
         Something cannot work as written. Nothing was sent.
     JournalError
-        The journal belongs to another experiment, is in use, or cannot be written.
+        The journal is in use, damaged, somebody else's file, or cannot be written.
     ExperimentStopped
         Only with ``on_stop="raise"``.
     Exception

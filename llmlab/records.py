@@ -242,6 +242,7 @@ class TokenUsageAttempt:
 
     trial: Trial
     attempt: int = column("int64", "from 1, over all attempts this trial ever had")
+    session: int = column("int64", "which call of run_experiment, or rerun of it, made and paid for it", default=1)
     status: str = column("str", "ok, parse_error or call_error", choices=ATTEMPT_STATUSES)
     error_type: str | None = column("str", "class of the error; NA if ok", repeated=True)
     error: str | None = column("str", "what it says, in one line")

@@ -55,8 +55,10 @@ class Asked:
         Those among them that use up no retry.
     billed, unread : int
         Those that may have been billed without an answer, and those whose answer could not be read.
+    messages : list of messages
+        What is sent about the unit.
     correction : list of messages
-        What is added to the prompt to say what was wrong with the last answer.
+        What is added to them to say what was wrong with the last answer.
     """
 
     trial: Trial
@@ -67,6 +69,7 @@ class Asked:
     uncounted: int = 0
     billed: int = 0
     unread: int = 0
+    messages: list[dict[str, Any]] = field(default_factory=list)
     correction: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -144,9 +147,9 @@ class Attempts:
         setup, trial = self._setup, asked.trial
         queue_s = max(0.0, time.monotonic() - asked.ready_at)
         try:
-            messages = setup.messages[trial.prompt].render(setup.plan.unit_of(trial.position)) + asked.correction
+            asked.messages = setup.asks.messages_of(trial)
             form = self._forms.of(trial.model)
-            body = setup.body | {"model": trial.model, "messages": messages} | form
+            body = setup.body | {"model": trial.model, "messages": asked.messages + asked.correction} | form
             worst_usd = self._worst_usd(trial.model, body)
             if not await self._budget.reserve(worst_usd):
                 return Next(stop=self._no_room(worst_usd))
@@ -199,7 +202,7 @@ class Attempts:
             sent.latency_s = time.perf_counter() - start
             error = CancelledError("the run ended before the answer came; it may be billed")
             attempt = self._attempt(asked, sent, Reply(error=error), error, None)
-            self._journal.put(attempt, None)
+            self._journal.put(attempt, None, asked.messages)
             self._book(attempt, None)
             raise
         except Exception:
@@ -228,7 +231,7 @@ class Attempts:
         self._tokens.learn(attempt.trial.model, attempt.usage)
         self._budget.settle(sent.worst_usd, attempt.cost_usd, may_be_billed=attempt.may_be_billed)
         try:
-            await self._journal.put(attempt, value)
+            await self._journal.put(attempt, value, asked.messages)
         except JournalError as failure:
             follows = replace(follows, stop=f"{failure}; what was answered is here in memory")
         finally:
@@ -306,6 +309,7 @@ class Attempts:
         return TokenUsageAttempt(
             trial=asked.trial,
             attempt=asked.before + asked.tried,
+            session=self._journal.session,
             status="ok" if error is None else "parse_error" if isinstance(error, ParseError) else "call_error",
             error_type=None if error is None else type(error).__name__,
             error=None if error is None else str(error),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from llmlab.client import ChatClient
 from llmlab.display import Silent, Tally, View, make_view
 from llmlab.engine.attempt import Asked, Attempts, carry_over
 from llmlab.engine.setup import Setup
 from llmlab.engine.slots import Slots
-from llmlab.records import TokenUsageAttempt
 from llmlab.results import Journal, NoJournal, Store
 
 SHOW_EVERY_S = 0.25
@@ -30,8 +29,6 @@ class Run:
         What earlier runs gave; this one adds to it.
     journal : Journal or NoJournal
         Closed when the run ends.
-    unsaved : iterable of (TokenUsageAttempt, prediction)
-        Attempts in `store` that are still to be written to the journal.
 
     Attributes
     ----------
@@ -50,10 +47,9 @@ class Run:
         positions: Sequence[int],
         store: Store,
         journal: Journal | NoJournal,
-        unsaved: Iterable[tuple[TokenUsageAttempt, object]] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._setup, self._journal, self._unsaved = setup, journal, unsaved
+        self._setup, self._journal = setup, journal
         self.store = store
         self.tally = Tally(len(positions))
         self.running = True
@@ -87,8 +83,6 @@ class Run:
         # What the process holds already needs no walking through by the garbage collector, which halts the loop.
         gc.freeze()
         try:
-            for attempt, value in self._unsaved:
-                self._journal.put(attempt, value)
             if self.stopped is None:
                 self._slots.open()
                 await self._slots.over
@@ -103,8 +97,8 @@ class Run:
                 await asyncio.gather(ticker, return_exceptions=True)
                 await self._client.close()
             finally:
-                await self._journal.close()
-            self.stopped = self.stopped and self._with_what_is_left(self.stopped)
+                self.stopped = self.stopped and self._with_what_is_left(self.stopped)
+                await self._journal.close(self.stopped, len(self.store.answered))
             self.running = False
             self._show(last=True)
         if self._bugs:

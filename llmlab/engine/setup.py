@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import inspect
-import json
 import math
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from llmlab.errors import InputError
 from llmlab.limits import RateLimiter, RateLimiterRegistry
 from llmlab.parsing import Parser, make_parser
 from llmlab.prompts import Messages, Prompt, Prompts
-from llmlab.results import PREDICTION_COLUMNS, Journal, NoJournal, digest
+from llmlab.results import PREDICTION_COLUMNS, SIMULATED, Asks, Found, Journal, NoJournal, identity
 from llmlab.units import Plan, read_units
 
 # Parameters of the API that a misspelt name is compared with, besides our own.
@@ -191,47 +191,58 @@ class Setup:
         )
 
     @cached_property
+    def asks(self) -> Asks:
+        """What is asked, as far as answers depend on it."""
+        # Headers and queries may hold keys.
+        sent = {name: value for name, value in self.body.items() if name not in ("extra_headers", "extra_query")}
+        same = {
+            "endpoint": SIMULATED if self.endpoint.simulated else self.endpoint.base_url,
+            "request": sent,
+            "schema": self.parser.schema,
+        }
+        return Asks(
+            plan=self.plan,
+            messages=self.messages,
+            parameters={model: {"model": model, **same} for model in self.models},
+            description=self.description,
+            identity=lambda: identity(self.prompt, self.parse),
+        )
+
+    @cached_property
     def description(self) -> dict[str, Any]:
-        """The experiment in words, as results and saved files keep it."""
+        """The experiment for a reader, as results and saved files keep it."""
         limiter, parser = self.rate_limiter, self.parser
+        named = {name: _in_words(prompt) for name, prompt in self.prompts.items()}
         return {
             "endpoint": self.endpoint.base_url + (" (simulated, no real model)" if self.endpoint.simulated else ""),
-            "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
+            "models": list(self.models),
+            "prompt": named.get(None),
+            "prompts": None if None in named else named,
             "categories": None if parser.categories is None else list(parser.categories),
             "fields": dict(parser.fields),
-            "prompts": [name for name in self.prompts if name is not None] or None,
+            "schema": parser.schema,
+            "parameters": {k: v for k, v in self.body.items() if k not in ("extra_headers", "extra_query")},
+            "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("llmlab", "openai", "pandas")},
         }
 
-    def open_journal(self) -> Journal | NoJournal:
-        """The journal of this experiment, open for writing.
+    def open_journal(self, found: Found | None, session: int) -> Journal | NoJournal:
+        """The journal, open for writing, with a new session of this experiment.
+
+        Parameters
+        ----------
+        found : Found or None
+            Which trials in the file are this experiment's, if that is known.
+        session : int
+            The session's number where no journal is kept.
 
         Raises
         ------
         JournalError
-            Another experiment's, in use, or not writable.
+            In use, damaged, or not writable.
         """
-        if self.journal is None:
-            return NoJournal()
-        # Headers and queries may hold keys.
-        request = {name: value for name, value in self.body.items() if name not in ("extra_headers", "extra_query")}
-        identity = {
-            "prompt": _in_words(self.prompt),
-            "answer": _in_words(self.parse if self.parse is not None else self.parser.schema or "text"),
-            "request": json.dumps(request, sort_keys=True, default=str),
-        }
-        if self.endpoint.simulated:
-            identity["model"] = "a simulated one"
-        return Journal.open(
-            self.journal,
-            identity=identity,
-            units=self.plan.units.frame,
-            used=list(dict.fromkeys(name for one in self.messages.values() for name in one.used)),
-            prompts=list(self.prompts),
-            keys=None if self.plan.is_grid else self.plan.keys,
-            models=self.models,
-            runs=self.runs,
-            description=json.loads(json.dumps(self.description, default=str)),
-        )
+        return NoJournal(session) if self.journal is None else Journal.open(self.journal, self.asks, found)
 
 
 def _check_names(request: Mapping[str, Any], ours: Sequence[str]) -> None:
@@ -247,14 +258,8 @@ def _check_names(request: Mapping[str, Any], ours: Sequence[str]) -> None:
             )
 
 
-def _in_words(thing: object) -> str:
-    """A prompt, schema or callable as text that changes when it does."""
-    if isinstance(thing, Mapping) and any(callable(one) or isinstance(one, (list, tuple)) for one in thing.values()):
-        return json.dumps({name: _in_words(one) for name, one in thing.items()}, sort_keys=True)
-    if callable(thing):
-        try:
-            source = inspect.getsource(thing)
-        except (OSError, TypeError):
-            source = repr(getattr(thing, "__code__", thing.__class__))
-        return f"{getattr(thing, '__qualname__', 'callable')} {digest(source)}"
-    return thing if isinstance(thing, str) else json.dumps(thing, sort_keys=True, default=str)
+def _in_words(prompt: Prompt) -> Any:
+    """A prompt for a reader: a function by its name, all else as it is."""
+    if not callable(prompt):
+        return prompt
+    return f"a function: {getattr(prompt, '__qualname__', type(prompt).__name__)}"

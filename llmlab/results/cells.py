@@ -1,27 +1,28 @@
-"""Cells of any kind as text, and back: a column's type and its values survive JSON, CSV and Parquet.
+"""Cells of any kind as text, and back: a column's type and its values survive JSON.
 
-What JSON does not know (dates, tuples, mappings with keys that are no text, NA) stands under a tag. In CSV an empty
-cell is a missing value, and a text that is empty, starts with a backslash, or holds what CSV readers change (NUL,
-carriage returns) is a backslash and its JSON: ``\\"a\\rb"``.
+What JSON does not know (dates, tuples, mappings with keys that are no text, NA) stands under a tag.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import decimal
 import json
-from collections.abc import Hashable, Mapping
+import uuid
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from llmlab.errors import JournalError
-
 _TAG = "$"
 # A Timestamp is a datetime, and a datetime is a date: the narrowest first.
 _TIMES: dict[str, Any] = {"timestamp": pd.Timestamp, "datetime": datetime.datetime, "date": datetime.date}
+_BY_TEXT: dict[str, Any] = {"uuid": uuid.UUID, "decimal": decimal.Decimal}
+PIECE = 10_000
 
 
 def is_text(text: str) -> bool:
@@ -33,14 +34,9 @@ def is_text(text: str) -> bool:
     return True
 
 
-def escaped(text: str | None) -> str | None:
-    if text is None or (text and text[0] != "\\" and "\r" not in text and "\0" not in text):
-        return text
-    return "\\" + json.dumps(text)
-
-
-def unescaped(text: str | None) -> str | None:
-    return json.loads(text[1:]) if text is not None and text[0] == "\\" else text
+def whole(text: str) -> str:
+    """The text as UTF-8 can hold it: half a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def is_native(column: pd.Series) -> bool:
@@ -127,6 +123,9 @@ def encode(value: Any) -> Any:
     for name, kind in _TIMES.items():
         if isinstance(value, kind):
             return {_TAG + name: value.isoformat()}
+    for name, kind in _BY_TEXT.items():
+        if isinstance(value, kind):
+            return {_TAG + name: str(value)}
     with contextlib.suppress(Exception):
         return encode(value.model_dump(mode="json"))
     return str(value)
@@ -150,57 +149,53 @@ def decode(value: Any) -> Any:
         return tuple(decode(item) for item in inner)
     if name == "pairs":
         return {decode(key): decode(item) for key, item in inner}
+    if name in _BY_TEXT:
+        return _BY_TEXT[name](inner)
     kind = _TIMES[name]
     return pd.Timestamp(inner) if kind is pd.Timestamp else kind.fromisoformat(inner)
 
 
 def encode_id(unit_id: Hashable) -> str:
-    """A unit's id as text that tells 1 from "1"."""
+    """A unit's id as text, by value and type: 1, 1.0 and numpy's 1 are one id, "1" is another."""
     if isinstance(unit_id, np.generic):
         unit_id = unit_id.item()
-    if isinstance(unit_id, pd.Timestamp):
-        return json.dumps({"time": unit_id.isoformat()})
     if isinstance(unit_id, tuple):
-        return json.dumps({"tuple": [encode_id(part) for part in unit_id]})
-    if not isinstance(unit_id, (str, int, float)):
-        raise JournalError(
-            f"A journal needs ids that are text, numbers or dates, not {type(unit_id).__name__}: {unit_id!r:.80}"
-        )
-    return json.dumps(unit_id)
+        return json.dumps({_TAG + "tuple": [encode_id(part) for part in unit_id]})
+    if isinstance(unit_id, (float, decimal.Decimal)) and unit_id == unit_id and unit_id == unit_id // 1:
+        unit_id = int(unit_id) if abs(unit_id) < 2**63 else unit_id
+    return json.dumps(encode(unit_id))
 
 
-def decode_id(text: str) -> Hashable:
-    """The id behind `encode_id`."""
-    value = json.loads(text)
-    if isinstance(value, dict):
-        if "time" in value:
-            return pd.Timestamp(value["time"])
-        return tuple(decode_id(part) for part in value["tuple"])
-    return value
+def pack(column: pd.Series) -> tuple[Any, list[bytes]]:
+    """A column as compressed pieces of `PIECE` cells, and how to read them: a longer column begins with the same ones.
+
+    Numbers are kept as they stand in memory, all else as JSON.
+    """
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        raw = column.to_numpy().astype(column.dtype.newbyteorder("<"), copy=False)
+        parts = [raw[at : at + PIECE].tobytes() for at in range(0, len(raw), PIECE)]
+        return {"numbers": raw.dtype.str}, [zlib.compress(part, 1) for part in parts]
+    texts, how = as_texts(column)
+    parts = (json.dumps(texts[at : at + PIECE], ensure_ascii=False) for at in range(0, len(texts), PIECE))
+    return how, [zlib.compress(part.encode(), 1) for part in parts]
 
 
-def type_in_words(dtype: Any) -> Any:
-    """A column's type as JSON."""
-    if isinstance(dtype, pd.CategoricalDtype):
-        categories = [plain(one) for one in dtype.categories]
-        return {"of": str(dtype.categories.dtype), "categories": categories, "ordered": bool(dtype.ordered)}
-    return str(dtype)
+def unpack(how: Any, pieces: Sequence[bytes]) -> pd.Series:
+    """The column behind `pack`."""
+    parts = [zlib.decompress(piece) for piece in pieces]
+    if isinstance(how, dict) and "numbers" in how:
+        dtype = np.dtype(how["numbers"])
+        return pd.Series(np.frombuffer(b"".join(parts), dtype).astype(dtype.newbyteorder("=")))
+    return from_texts([cell for part in parts for cell in json.loads(part)], how)
 
 
-def typed(cells: list[Any], dtype: Any) -> pd.Series:
-    """Cells from JSON as they were; objects of a kind that JSON does not know stay text."""
-    objects = np.empty(len(cells), object)
-    objects[:] = cells
-    column = pd.Series(objects, dtype=object)
-    with contextlib.suppress(ValueError, TypeError):
-        if isinstance(dtype, dict):
-            categories = typed(dtype["categories"], dtype["of"])
-            known = pd.CategoricalDtype(pd.Index(categories), dtype["ordered"])
-            return typed(cells, dtype["of"]).astype(known)
-        if dtype.startswith("datetime64"):
-            column = pd.to_datetime(column, utc="," in dtype, format="ISO8601")
-        return column.astype(dtype)
-    return column
+def in_json(value: object) -> str | None:
+    """A prediction as JSON; `None` if it cannot be written, as it can be read again from the answer's text."""
+    try:
+        return json.dumps(encode(value))
+    except Exception:
+        # Dumping may be the user's own code.
+        return None
 
 
 def storable(value: Any) -> Any:
@@ -211,24 +206,3 @@ def storable(value: Any) -> Any:
         except UnicodeEncodeError:
             return value.encode("utf-8", "surrogatepass")
     return value
-
-
-def value_in_json(value: object) -> str | None:
-    try:
-        dump = getattr(value, "model_dump", None)
-        return json.dumps(dump(mode="json") if dump else value, default=str)
-    except Exception:
-        # Dumping may be the user's own code; the value can be read again from the answer's text.
-        return None
-
-
-def plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, (str, int, bool)) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if value == value else None
-    if isinstance(value, (list, dict)):
-        return json.loads(json.dumps(value, default=str))
-    return None if value is pd.NA or value is pd.NaT else str(value)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.records import ATTEMPT, STATUSES, Column, Declaration
+from llmlab.results.cells import whole
 
 _KEY = {
     "unit_id": Column("as given", "the unit's id"),
@@ -76,6 +77,10 @@ class Kept(Protocol):
         """Add a value."""
         ...
 
+    def extend(self, values: Sequence[Any]) -> None:
+        """Add values, as a journal's file has them."""
+        ...
+
     def value(self, at: int) -> Any:
         """The value in row `at`."""
         ...
@@ -98,6 +103,9 @@ class _Integers:
 
     def append(self, value: int | None) -> None:
         self._values.append(UNKNOWN if value is None else value)
+
+    def extend(self, values: Sequence[int | None]) -> None:
+        self._values.extend([UNKNOWN if value is None else value for value in values])
 
     def value(self, at: int) -> int | None:
         value = self._values[at]
@@ -125,6 +133,9 @@ class _Floats:
 
     def append(self, value: float | None) -> None:
         self._values.append(math.nan if value is None else value)
+
+    def extend(self, values: Sequence[float | None]) -> None:
+        self._values.extend([math.nan if value is None else value for value in values])
 
     def value(self, at: int) -> float | None:
         value = self._values[at]
@@ -154,6 +165,9 @@ class _Flags:
     def append(self, value: bool) -> None:
         self._values.append(value)
 
+    def extend(self, values: Sequence[int | None]) -> None:
+        self._values.extend([bool(value) for value in values])
+
     def value(self, at: int) -> bool:
         return bool(self._values[at])
 
@@ -170,19 +184,28 @@ class _Repeated:
     """Texts of which few are different: each is kept once, and its number in four bytes for every row."""
 
     def __init__(self, choices: Sequence[str] = ()) -> None:
+        self._choices = tuple(choices)
         self._texts: list[str] = list(choices)
-        self._codes = {text: code for code, text in enumerate(self._texts)}
+        self._codes: dict[str | None, int] = {None: UNKNOWN}
+        self._codes |= {text: code for code, text in enumerate(self._texts)}
         self._values = array("i")
 
     def append(self, value: str | None) -> None:
-        if value is None:
-            self._values.append(UNKNOWN)
-            return
-        code = self._codes.get(value)
-        if code is None:
-            code = self._codes[value] = len(self._texts)
-            self._texts.append(value)
-        self._values.append(code)
+        if value not in self._codes:
+            self._add(value)
+        self._values.append(self._codes[value])
+
+    def extend(self, values: Sequence[str | bytes | None]) -> None:
+        texts = _whole_texts(values)
+        for value in set(texts).difference(self._codes):
+            self._add(value)
+        self._values.extend(map(self._codes.__getitem__, texts))
+
+    def _add(self, value: str | None) -> None:
+        if value is None or self._choices:
+            raise ValueError(f"{value!r:.40} is none of {', '.join(self._choices)}")
+        self._codes[value] = len(self._texts)
+        self._texts.append(value)
 
     def value(self, at: int) -> str | None:
         code = self._values[at]
@@ -192,7 +215,8 @@ class _Repeated:
         return named(np.array(self._values, "int32")[rows], self._texts)
 
     def copy(self) -> _Repeated:
-        other = _Repeated(self._texts)
+        other = _Repeated(self._choices)
+        other._texts, other._codes = self._texts[:], dict(self._codes)
         other._values = self._values[:]
         return other
 
@@ -206,6 +230,9 @@ class _Texts:
     def append(self, value: str | None) -> None:
         self._values.append(value)
 
+    def extend(self, values: Sequence[str | bytes | None]) -> None:
+        self._values.extend(_whole_texts(values))
+
     def value(self, at: int) -> str | None:
         return self._values[at]
 
@@ -216,6 +243,13 @@ class _Texts:
         other = _Texts()
         other._values = self._values[:]
         return other
+
+
+def _whole_texts(values: Sequence[Any]) -> Sequence[str | None]:
+    """The texts; one with half a surrogate pair is kept as bytes in a journal."""
+    if bytes not in set(map(type, values)):
+        return values
+    return [value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value for value in values]
 
 
 def kept(column: Column) -> Kept:
@@ -238,11 +272,11 @@ def strings(texts: Sequence[str | None]) -> Any:
         return _strings(texts)
     except UnicodeEncodeError:
         # Half a surrogate pair fits no column of text; the journal keeps it as it was.
-        return _strings([t if t is None else t.encode("utf-8", "replace").decode() for t in texts])
+        return _strings([t if t is None else whole(t) for t in texts])
 
 
 def _strings(texts: Sequence[str | None]) -> Any:
-    return pd.array(cells(texts), dtype="str") if _STR_HOLDS_NA else cells(texts)
+    return pd.array(as_objects(texts), dtype="str") if _STR_HOLDS_NA else as_objects(texts)
 
 
 _STR_HOLDS_NA = isinstance(pd.api.types.pandas_dtype("str"), pd.StringDtype)
@@ -272,7 +306,7 @@ def times(seconds: np.ndarray) -> Any:
     return pd.DatetimeIndex(known).tz_localize("UTC").array
 
 
-def cells(values: Iterable[Any]) -> np.ndarray:
+def as_objects(values: Iterable[Any]) -> np.ndarray:
     """One object per cell, also where the objects are lists."""
     values = list(values)
     objects = np.empty(len(values), object)
@@ -283,7 +317,7 @@ def cells(values: Iterable[Any]) -> np.ndarray:
 def inferred(values: Sequence[Any]) -> Any:
     """The nullable type that holds them, as whole numbers stay whole beside failed trials; else objects."""
     kinds = {type(value) for value in values if value is not None}
-    return strings(values) if kinds == {str} else pd.array(cells(values))
+    return strings(values) if kinds == {str} else pd.array(as_objects(values))
 
 
 def frame(columns: Mapping[str, Any]) -> pd.DataFrame:

@@ -90,5 +90,5 @@ def _labels(values: list[Any], categories: Sequence[Any] | None, fields: Sequenc
     if categories is not None:
         return pd.Categorical(values, categories=categories)
     if fields or not all(value is None or isinstance(value, str) for value in values):
-        return columns.cells(values)
+        return columns.as_objects(values)
     return columns.strings(values)

@@ -1,31 +1,34 @@
 """Durable attempts in one SQLite file: a dead kernel loses only what was in flight, and the same cell goes on.
 
-A thread of its own writes whole batches with one `fsync` each: the event loop never waits for the disk. The file
-knows whose it is: another experiment is refused, and what differs is named. One writer at a time holds it locked.
+A thread of its own writes whole batches with one `fsync` each: the event loop never waits for the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import json
 import queue
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+import zlib
+from array import array
+from collections.abc import Awaitable, Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from llmlab.errors import AttemptError, JournalError
 from llmlab.records import TokenUsageAttempt, Trial
-from llmlab.results import sqlite
-from llmlab.results.cells import encode_id
-from llmlab.results.sqlite import Entry, Failure
+from llmlab.results import book, cells, old, reading, sqlite
+from llmlab.results.book import Asks, Session
+from llmlab.results.reading import Anew, Parser
+from llmlab.results.store import Store
 
 BATCH = 1000
+_ATTEMPTS = sqlite.insert_attempt()
+Messages = list[dict[str, Any]]
 
 
 class _Done:
@@ -36,205 +39,299 @@ class _Done:
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Which trials of a file those of an experiment are, by position; `book` tells the file from another."""
+
+    book: str
+    trials: np.ndarray
+
+
 class NoJournal:
-    """What stands for a journal where none is kept."""
+    """What stands for a journal where none is kept.
 
-    def read(self) -> Iterator[Entry]:
-        """No attempts."""
-        return iter(())
+    Parameters
+    ----------
+    session : int, optional
+        How many times the experiment was begun, this time included.
+    """
 
-    def read_failures(self) -> Iterator[Failure]:
-        """No failures."""
-        return iter(())
+    found: Found | None = None
 
-    def put(self, attempt: TokenUsageAttempt, value: object) -> Awaitable[None]:
+    def __init__(self, session: int = 1) -> None:
+        self.session = session
+
+    def recall(self, parser: Parser, before: Store) -> Store:
+        """Nothing is kept but what is in memory."""
+        return before
+
+    def put(self, attempt: TokenUsageAttempt, value: object, messages: Messages) -> Awaitable[None]:
         """Nothing is kept."""
         return _Done()
 
     def put_failure(self, trial: Trial, error: AttemptError) -> None:
         """Nothing is kept."""
 
-    async def close(self) -> None:
+    async def close(self, stopped: str | None, answered: int) -> None:
         """Nothing is open."""
 
     def release(self) -> None:
         """Nothing is open."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What the thread is to write, and who waits for it."""
+
+    attempt: TokenUsageAttempt
+    value: object
+    # Empty unless it is the trial's first attempt in this session.
+    messages: Messages
+    waiting: tuple[asyncio.Future[None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a small table, for which nobody waits."""
+
+    statement: str
+    values: tuple[Any, ...]
+
+
 class Journal:
-    """A journal open for writing. Use `Journal.open`.
+    """A journal open for writing, in which a session has begun. Use `Journal.open`.
 
     Attributes
     ----------
     path : Path
+    session : int
+        The number of this session in the file.
+    found : Found
+        The experiment's trials in the file: a later session of it needs not look for them.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, units: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        session: Session,
+        asks: Asks,
+        parameters: Mapping[str, int],
+        name: str,
+    ) -> None:
         self.path = path
+        self.session = session.number
+        self.found = Found(name, session.trials)
         self._connection = connection
-        self._units = units
-        # (statement, its values, the future of who waits for it).
-        self._queue: queue.SimpleQueue[tuple[str, tuple[Any, ...], asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._asks = asks
+        self._parameters = parameters
+        self._is_noted = bytearray(len(session.trials))
+        self._attempts = array("i", bytes(4 * len(session.trials)))
+        self._queue: queue.SimpleQueue[_Entry | _Row | None] = queue.SimpleQueue()
         self._broken: str | None = None
         self._released = False
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        identity: Mapping[str, str],
-        units: pd.DataFrame,
-        used: Iterable[str],
-        keys: Callable[[], pd.DataFrame] | None,
-        models: Iterable[str],
-        prompts: Iterable[str | None],
-        runs: int,
-        description: Mapping[str, Any],
-    ) -> Journal:
-        """Open the journal of this experiment, or begin it.
+    def open(cls, path: str | Path, asks: Asks, found: Found | None = None) -> Journal:
+        """Open a journal, or begin it, and note a new session.
 
         Parameters
         ----------
-        identity : mapping
-            What makes the experiment this one, in words: prompt, answer, request. More units, models or runs may be
-            added later; these may not change.
-        units : DataFrame
-            The units' own columns, indexed by id.
-        used : iterable of str
-            The columns that the prompt depends on; a unit may not change in these.
-        keys : callable or None
-            Gives the key columns of the trials if they are not units × models × prompts × runs.
+        found : Found, optional
+            The experiment's trials, if an earlier session of it has found them.
 
         Raises
         ------
         JournalError
-            Another experiment's file, in use, not writable, damaged, or no journal at all.
+            In use, not writable, damaged, of a newer format, or no journal at all.
         """
         path = Path(path)
         connection = sqlite.connect(path)
         try:
             # One transaction: whoever is killed in it leaves no half of a journal.
             connection.execute("BEGIN IMMEDIATE")
-            if sqlite.is_fresh(connection):
-                for statement in sqlite.SCHEMA:
-                    connection.execute(statement)
-                meta = {"format": sqlite.FORMAT, "identity": dict(identity), "description": dict(description)}
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in meta.items()])
-            else:
-                sqlite.check_identity(connection, path, identity)
-            connection.execute(sqlite.FAILURES)
-            for name in sqlite.columns_lacking(connection):
-                connection.execute(f"ALTER TABLE attempts ADD COLUMN {name}")
-            known = sqlite.sync_units(connection, path, units, list(used))
-            sqlite.extend(connection, units, list(models), list(prompts), runs, keys)
+            with sqlite.damage_is_named(path):
+                if sqlite.is_fresh(connection):
+                    sqlite.create(connection)
+                elif old.is_old(connection):
+                    old.carry_over(connection, connection)
+                sqlite.add_columns(connection)
+                name = sqlite.read_meta(connection)["book"]
+                parameters = book.note_parameters(connection, asks.parameters)
+                if found is not None and found.book == name:
+                    trials = found.trials.copy()
+                else:
+                    trials = book.find(connection, asks, parameters)
+                    old.adopt(connection, asks, parameters, trials)
+                session = book.begin(connection, asks, trials)
             connection.commit()
+            return cls(path, connection, session, asks, parameters, name)
         except sqlite3.Error as error:
             connection.close()
             raise JournalError(f"The journal {path} cannot be used: {error}.") from error
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection, known)
 
-    def read(self) -> Iterator[Entry]:
-        """All attempts in the file, in the order of writing.
+    def recall(self, parser: Parser, before: Store) -> Store:
+        """What the file has of these trials, each kept text read by `parser`.
 
-        Raises
-        ------
-        JournalError
-            It is damaged.
-        """
-        return sqlite.named_damage(sqlite.read_entries(self._connection), self.path)
-
-    def read_failures(self) -> Iterator[Failure]:
-        """The trials that ended without an attempt."""
-        return sqlite.named_damage(sqlite.read_failures(self._connection), self.path)
-
-    def put_failure(self, trial: Trial, error: AttemptError) -> None:
-        """Queue the failure of a trial that was not sent."""
-        row = (self._units[encode_id(trial.unit_id)], trial.model, trial.prompt or "", trial.run)
-        self._put("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)", (*row, type(error).__name__, str(error)))
-
-    def put(self, attempt: TokenUsageAttempt, value: object) -> asyncio.Future[None]:
-        """Queue one attempt; the future is done once it is on the disk.
+        Parameters
+        ----------
+        before : Store
+            What is in memory. Attempts that did not get into the file, as when the disk was full, are taken from there
+            and written.
 
         Raises
         ------
         JournalError
-            From the future: the disk is full, or the file is gone. From then on nothing more is written.
+            The file is damaged.
         """
-        return self._put(sqlite.INSERT, sqlite.row(self._units[encode_id(attempt.trial.unit_id)], attempt, value))
+        read = Anew(parser)
+        with sqlite.damage_is_named(self.path):
+            chunks = sqlite.read_attempts(self._connection, self.found.trials, self.session)
+            store = reading.fill(Store(), chunks, read)
+            rows = [(self.session, place, r.status, r.error_type, r.error, r.json) for place, r in read.changed]
+            with self._connection:
+                self._connection.executemany("INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?)", rows)
+        for position in range(len(self._attempts)):
+            self._attempts[position] = store.attempts_before(position)
+        self._add_unsaved(before, store)
+        return store
 
-    def _put(self, statement: str, values: tuple[Any, ...]) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        durable: asyncio.Future[None] = loop.create_future()
+    def put(self, attempt: TokenUsageAttempt, value: object, messages: Messages) -> Awaitable[None]:
+        """Queue one attempt; what is returned is done once it is on the disk.
+
+        Parameters
+        ----------
+        messages : list of mapping
+            What was sent about the unit, without what a repeated request adds.
+
+        Raises
+        ------
+        JournalError
+            From the awaitable: the disk is full, or the file is gone. From then on nothing more is written.
+        """
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Not everyone waits for it: a failure that nobody looks at is told by the next attempt.
         durable.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._broken is not None or self._released:
             durable.set_exception(JournalError(self._broken or f"The journal {self.path} is closed"))
             return durable
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
-            self._thread.start()
-        self._queue.put((statement, values, durable))
+        position = attempt.trial.position
+        first = not self._is_noted[position]
+        self._is_noted[position] = True
+        self._attempts[position] = attempt.attempt
+        self._send(_Entry(attempt, value, messages if first else [], (durable,)))
         return durable
 
-    async def close(self) -> None:
-        """Write what is queued and release the file."""
+    def put_failure(self, trial: Trial, error: AttemptError) -> None:
+        """Queue the failure of a trial that was not sent."""
+        self._note_failure(trial.position, type(error).__name__, str(error))
+
+    async def close(self, stopped: str | None, answered: int) -> None:
+        """Write what is queued and how the session ended, and release the file."""
+        if not self._released:
+            self._send(_Row(book.END, book.ending(self.session, stopped, answered)))
         self.release()
-        if self._thread is not None:
+        if self._thread.is_alive():
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def release(self) -> None:
-        """As `close`, without waiting for it."""
+        """Write what is queued and release the file, without waiting for it."""
         if self._released:
             return
         self._released = True
-        if self._thread is None:
+        if self._thread.ident is None:
             self._connection.close()
         else:
             self._queue.put(None)
 
+    def _add_unsaved(self, before: Store, store: Store) -> None:
+        lacking = np.flatnonzero(~np.isin(before.table.places(), store.table.places()))
+        rows = lacking[np.argsort(before.table.places()[lacking])].tolist()
+        trials = self._asks.plan.trials(before.table.position[at] for at in rows)
+        for at, trial in zip(rows, trials, strict=True):
+            attempt, value = before.table.row(at, trial), before.value(trial.position)
+            store.record(attempt, value)
+            self._attempts[trial.position] = attempt.attempt
+            self._send(_Entry(attempt, value, self._asks.messages_of(trial), ()))
+        for position, error in before.unsent.items():
+            if store.attempts_before(position) <= before.attempts_before(position):
+                store.fail_as(position, *error)
+                self._note_failure(position, *error)
+
+    def _note_failure(self, position: int, error_type: str, error: str) -> None:
+        row = (self.session, position, self._attempts[position], error_type, cells.storable(error))
+        self._send(_Row(book.FAILURES, row))
+
+    def _send(self, what: _Entry | _Row) -> None:
+        if self._released:
+            return
+        if self._thread.ident is None:
+            self._thread.start()
+        self._queue.put(what)
+
+    # in the thread
+
     def _write(self) -> None:
         with contextlib.closing(self._connection):
-            self._write_batches()
+            over = False
+            while not over:
+                batch = self._next_batch()
+                over = batch[-1] is None
+                self._write_batch([one for one in batch if one is not None])
 
-    def _write_batches(self) -> None:
-        over = False
-        while not over:
-            batch = [self._queue.get()]
-            while len(batch) < BATCH:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            over = None in batch
-            entries = [entry for entry in batch if entry is not None]
-            if not entries:
-                continue
-            if self._broken is None:
-                try:
-                    with self._connection:
-                        for statement, alike in itertools.groupby(entries, key=lambda entry: entry[0]):
-                            self._connection.executemany(statement, [values for _, values, _ in alike])
-                except Exception as error:
-                    # Whatever it is, those who wait for this thread must hear of it.
-                    self._broken = f"The journal {self.path} cannot be written any more: {error}"
-            settled = [durable for *_, durable in entries]
+    def _next_batch(self) -> list[_Entry | _Row | None]:
+        """What is queued; ends with None once the journal is released."""
+        batch = [self._queue.get()]
+        while len(batch) < BATCH and batch[-1] is not None:
             try:
-                settled[0].get_loop().call_soon_threadsafe(self._settle, settled, self._broken)
-            except RuntimeError:
-                # The loop is closed: nobody waits any more.
-                continue
+                batch.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return batch
 
-    @staticmethod
-    def _settle(settled: list[asyncio.Future[None]], broken: str | None) -> None:
-        for future in settled:
-            if future.done():
+    def _write_batch(self, batch: list[_Entry | _Row]) -> None:
+        if self._broken is None:
+            try:
+                with self._connection:
+                    for statement, rows in self._rows(batch).items():
+                        self._connection.executemany(statement, rows)
+            except Exception as error:
+                # Whatever it is, those who wait for this thread must hear of it.
+                self._broken = f"The journal {self.path} cannot be written any more: {error}"
+        waiting = [durable for one in batch if isinstance(one, _Entry) for durable in one.waiting]
+        if waiting:
+            # A closed loop means that nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                waiting[0].get_loop().call_soon_threadsafe(_settle, waiting, self._broken)
+
+    def _rows(self, batch: list[_Entry | _Row]) -> dict[str, list[tuple[Any, ...]]]:
+        """The rows for each statement, in the order in which one needs the other."""
+        rows: dict[str, list[tuple[Any, ...]]] = {book.MESSAGES: [], book.TRIALS: [], _ATTEMPTS: []}
+        for one in batch:
+            if isinstance(one, _Row):
+                rows.setdefault(one.statement, []).append(one.values)
                 continue
-            if broken is None:
-                future.set_result(None)
-            else:
-                future.set_exception(JournalError(broken))
+            asked = one.attempt.trial
+            trial = int(self.found.trials[asked.position])
+            if one.messages:
+                said = book.canonical(one.messages)
+                digest = book.digest(said)
+                rows[book.MESSAGES].append((digest, zlib.compress(said, 1)))
+                unit = cells.encode_id(asked.unit_id)
+                rows[book.TRIALS].append((trial, self._parameters[asked.model], asked.run, unit, digest))
+            rows[_ATTEMPTS].append(sqlite.row_of(trial, one.attempt, one.value))
+        return rows
+
+
+def _settle(waiting: list[asyncio.Future[None]], broken: str | None) -> None:
+    for durable in waiting:
+        if durable.done():
+            continue
+        if broken is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(JournalError(broken))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from llmlab import analysis
 from llmlab.display import Summary, summary_html
-from llmlab.errors import InputError
+from llmlab.errors import EmptyInputError, InputError
+from llmlab.parsing import make_parser
 from llmlab.records import STATUSES, PredictionCategoryTokens, Trial
-from llmlab.results import folder as storage
-from llmlab.results import frames
+from llmlab.results import book, frames
 from llmlab.results.columns import ATTEMPT_COLUMNS, PREDICTION_COLUMNS, documented
 from llmlab.results.findings import Findings
+from llmlab.results.folder import save
+from llmlab.results.reading import reread
+from llmlab.results.sent import Nothing, Sent
 from llmlab.results.store import Store
 
 
@@ -48,21 +53,22 @@ class Results(Findings):
         stopped: str | None = None,
         description: Mapping[str, Any] | None = None,
         again: Callable[[Results, pd.DataFrame], Awaitable[Results]] | None = None,
-        frames: Mapping[str, pd.DataFrame] | None = None,
+        sent: Sent | None = None,
     ) -> None:
         self._keys = keys
         self._units = units
         self._store = store
         self.stopped = stopped
-        self.description = dict(description or {})
-        self.categories: list[Any] | None = self.description.get("categories")
-        self._fields = analysis.known_fields(self.description.get("fields"))
+        self._description = dict(description or {})
+        self.categories: list[Any] | None = self._description.get("categories")
+        self._fields = analysis.known_fields(self._description.get("fields"))
         self._again = again
-        self._frames = dict(frames or {})
+        self._sent = sent or Nothing(keys, units, self._description)
+        self._frames: dict[str, pd.DataFrame] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is pickled or copied can be read, not asked again: limiters and keys do not travel.
-        return vars(self) | {"_again": None}
+        # What is pickled or copied can be read, not asked again: limiters, keys and functions do not travel.
+        return vars(self) | {"_again": None, "_sent": self._sent.portable()}
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         return iter((self.predictions, self.attempts))
@@ -102,6 +108,98 @@ class Results(Findings):
                 names=self._own_names,
             )
         return self._frames["predictions"].copy(deep=False)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What was asked, for a methods section.
+
+        Prompts, categories or schema, parameters, endpoint, models, versions of llmlab, openai, pandas and Python, and
+        the dates of the first and the last attempt (UTC).
+        """
+        sent = self.attempts["started_at"]
+        dates = {
+            name: None if pd.isna(at) else at.isoformat() for name, at in (("first", sent.min()), ("last", sent.max()))
+        }
+        return self._description | dates
+
+    def messages(
+        self, unit_id: Hashable, *, model: str | None = None, prompt: str | None = None, run: int = 1
+    ) -> list[dict[str, Any]]:
+        """Exactly what was sent about a unit.
+
+        Parameters
+        ----------
+        unit_id
+        model, prompt : str, optional
+            Needed if there are several.
+        run : int
+            Which repeat, from 1.
+
+        Returns
+        -------
+        list of dict
+            The messages, each with `role` and `content`. A repeated request may have added to them why the first answer
+            could not be read (`reask_with_error`).
+
+        Raises
+        ------
+        InputError
+            No such trial, or several; nothing was sent, or these results do not know what.
+        """
+        wanted = {"unit_id": unit_id, "model": model, "prompt": prompt, "run": run}
+        match = np.ones(len(self), bool)
+        for name in self._key:
+            if wanted[name] is not None:
+                match &= (self._keys[name] == wanted[name]).to_numpy(bool)
+        at = np.flatnonzero(match)
+        if len(at) != 1:
+            arms = ", ".join(f"{name}=" for name in self._key[1:-1])
+            raise InputError(
+                f"{'No trial' if not len(at) else f'{len(at)} trials'} of unit {unit_id!r} in run {run}: say {arms}."
+            )
+        row = self._keys.iloc[int(at[0])]
+        prompt = row["prompt"] if "prompt" in self._key else None
+        try:
+            return self._sent.messages(Trial(int(at[0]), row["unit_id"], row["model"], run, prompt))
+        except EmptyInputError as error:
+            raise InputError(f"Nothing was sent about unit {unit_id!r}: {error}") from None
+
+    def reparse(
+        self,
+        *,
+        categories: object = None,
+        response_model: type | None = None,
+        parse: Callable[[str], Any] | None = None,
+    ) -> Results:
+        """Read the kept texts anew, for free: nothing is sent, tokens and costs stay.
+
+        Parameters
+        ----------
+        categories, response_model, parse
+            One of them, as for `run_experiment`.
+
+        Returns
+        -------
+        Results
+            What cannot be read now is `failed`; what could not be read when it came and can be now is `ok`.
+
+        Raises
+        ------
+        InputError
+            None of the three, or more than one.
+        """
+        if categories is None and response_model is None and parse is None:
+            raise InputError("reparse needs categories=, response_model= or parse=: how the texts are to be read.")
+        parser = make_parser(categories=categories, response_model=response_model, parse=parse)
+        labels = None if parser.categories is None else list(parser.categories)
+        return Results(
+            keys=self._keys,
+            units=self._units,
+            store=reread(self._store, parser),
+            stopped=self.stopped,
+            description=self._description | {"categories": labels, "fields": list(parser.columns)},
+            sent=self._sent,
+        )
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -186,9 +284,28 @@ class Results(Findings):
         return sorted(set(at.tolist()))
 
     def save(self, folder: str | Path, *, format: Literal["parquet", "csv"] | None = None) -> Path:
-        """Write both frames and what they mean to a folder, for `load_results`; see `llmlab.results.folder.save`."""
-        meaning = {"stopped": self.stopped, "description": self.description, "unit_columns": self._own_names}
-        return storage.save(folder, self.predictions, self.attempts, format=format, **meaning)
+        """Write these results to a folder, for `load_results`, and both frames as files for other programs.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist. Results saved there before are replaced, other files in it are kept.
+        format : {"parquet", "csv"}, optional
+            Of the frames; default: Parquet if pyarrow is installed.
+
+        Returns
+        -------
+        Path
+            The folder: with `results.sqlite`, which may also be given as `journal=`, and both frames.
+
+        Raises
+        ------
+        InputError
+            The folder is a file, or holds something else than results.
+        """
+        asks, frames = self._sent.asks(), {"predictions": self.predictions, "attempts": self.attempts}
+        asks = replace(asks, description=self._description)
+        return save(folder, lambda path: book.write(path, asks, self._store, self.stopped), frames, format)
 
     async def rerun_failed(self) -> Results:
         """Ask every trial again that failed or was not run.

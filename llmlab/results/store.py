@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import KeysView
+from collections.abc import KeysView, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 from llmlab.errors import AttemptError
 from llmlab.records import ATTEMPT, STATUSES, Declaration, TokenUsageAttempt, Trial, trial_status
 from llmlab.results import columns
+
+NONE: frozenset[int] = frozenset()
+MOST_ATTEMPTS = 2**16
 
 
 class AttemptTable:
@@ -48,6 +51,12 @@ class AttemptTable:
         for append, value in zip(self._append, self.declared.cells(attempt), strict=True):
             append(value)
 
+    def extend(self, position: np.ndarray, fields: Mapping[str, Sequence[Any]]) -> None:
+        """Add attempts, given column by column."""
+        self.position.frombytes(position.astype("int64").tobytes())
+        for name, column in self._columns.items():
+            column.extend(fields[name])
+
     def copy(self) -> AttemptTable:
         """An independent table with the same attempts."""
         other = AttemptTable(self.declared)
@@ -74,7 +83,11 @@ class AttemptTable:
 
     def order(self) -> np.ndarray:
         """Row numbers in the order of trials and attempts."""
-        return np.lexsort((self.numbers("attempt"), np.array(self.position, "int64")))
+        return np.argsort(self.places(), kind="stable")
+
+    def places(self) -> np.ndarray:
+        """A number for each row, of its trial's position and its number among the trial's attempts."""
+        return np.array(self.position, "int64") * MOST_ATTEMPTS + self.numbers("attempt")
 
     def sums(self, trials: int) -> dict[str, Any]:
         """Every summed column per trial, by position; NA where no attempt knows it."""
@@ -115,6 +128,7 @@ class Store:
         self.table = AttemptTable(declared)
         self._values: dict[int, Any] = {}
         self._unsent: dict[int, tuple[str, str]] = {}
+        self._revived: set[int] = set()
         self._counts = array("i")
 
     @property
@@ -137,14 +151,50 @@ class Store:
         """
         position = attempt.trial.position
         self.table.append(attempt)
-        if position >= len(self._counts):
-            self._counts.frombytes(bytes(self._counts.itemsize * (position + 1 - len(self._counts))))
+        self._grow(position)
         self._counts[position] = max(self._counts[position], attempt.attempt)
         self._unsent.pop(position, None)
         if attempt.status == "ok":
             self._values[position] = value
         else:
             self._values.pop(position, None)
+
+    def extend(
+        self,
+        position: np.ndarray,
+        fields: Mapping[str, Sequence[Any]],
+        values: Sequence[Any],
+        revived: Set[int] = NONE,
+        read_in: int = 0,
+    ) -> None:
+        """Take in kept attempts, given column by column, those of a trial in order.
+
+        Parameters
+        ----------
+        values : sequence
+            The prediction that each attempt gave.
+        revived : set of int
+            Rows that were unreadable once and are readable now: attempts that failed later do not undo them.
+        read_in : int
+            The session that read them so; its own attempts came after it, and do.
+        """
+        self.table.extend(position, fields)
+        self._grow(int(position.max(initial=-1)))
+        rows = zip(position.tolist(), fields["attempt"], fields["status"], fields["session"], values, strict=True)
+        for at, (trial, number, status, session, value) in enumerate(rows):
+            self._counts[trial] = max(self._counts[trial], number)
+            self._unsent.pop(trial, None)
+            if status == "ok":
+                self._values[trial] = value
+                if at in revived:
+                    self._revived.add(trial)
+            elif trial not in self._revived or session == read_in:
+                self._values.pop(trial, None)
+
+    def _grow(self, position: int) -> None:
+        lacking = position + 1 - len(self._counts)
+        if lacking > 0:
+            self._counts.frombytes(bytes(self._counts.itemsize * max(lacking, len(self._counts) // 8)))
 
     def fail(self, trial: Trial, error: AttemptError) -> None:
         """The trial ended without an attempt, as one with a blank text does."""
@@ -160,8 +210,13 @@ class Store:
         other = Store(self.table.declared)
         other.table = self.table.copy()
         other._values, other._unsent = dict(self._values), dict(self._unsent)
-        other._counts = self._counts[:]
+        other._counts, other._revived = self._counts[:], set(self._revived)
         return other
+
+    @property
+    def sessions(self) -> int:
+        """The highest session that made an attempt; 0 if there is none."""
+        return int(self.table.numbers("session").max(initial=0))
 
     def attempts_before(self, position: int) -> int:
         """How many attempts the trial at `position` has had."""

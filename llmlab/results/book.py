@@ -1,0 +1,357 @@
+"""The lab book: any number of sessions in one file, and answers found by what was sent.
+
+What was sent is known by two digests, of the messages and of the parameters (endpoint, model, settings, schema of the
+answer), and the number of the run. Source code, `repr` and `str` of the user's objects do not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from llmlab.records import Trial
+from llmlab.results import cells, sqlite
+from llmlab.results.store import Store
+from llmlab.units import Grid, Picked, Plan, Units
+
+DIGEST = 16
+SIMULATED = "a simulated provider"
+MESSAGES = "INSERT OR IGNORE INTO messages (digest, said) VALUES (?, ?)"
+TRIALS = "INSERT OR IGNORE INTO trials SELECT ?, ?, message, ?, ? FROM messages WHERE digest = ?"
+FAILURES = "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)"
+END = "UPDATE sessions SET ended_at = ?, stopped = ?, answered = ? WHERE session = ?"
+_KEY = np.dtype([("first", "<u8"), ("second", "<u8")])
+
+
+class Renders(Protocol):
+    """Makes the messages that are sent about a unit."""
+
+    def render(self, unit: int) -> list[dict[str, Any]]:
+        """The messages of the unit in this row, or an `EmptyInputError` if nothing is sent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What an experiment asks, as far as its answers depend on it.
+
+    Attributes
+    ----------
+    plan : Plan
+        Its trials.
+    messages : mapping
+        The messages of each unit, by the prompt's name.
+    parameters : mapping
+        What is sent beside them, by model: endpoint, model, settings, schema of the answer.
+    description : mapping
+        The experiment in words, for a reader.
+    identity : callable
+        What told experiments apart for llmlab 0.1, whose files are carried over; see `old.identity`.
+    """
+
+    plan: Plan
+    messages: Mapping[str | None, Renders]
+    parameters: Mapping[str, Mapping[str, Any]]
+    description: Mapping[str, Any]
+    identity: Callable[[], Mapping[str, str]] = dict
+
+    def messages_of(self, trial: Trial) -> list[dict[str, Any]]:
+        """What is sent for one trial."""
+        return self.messages[trial.prompt].render(self.plan.unit_of(trial.position))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session in the file.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    trials : array of int
+        By position: which row of the table `trials` it is, or will be once something was sent.
+    """
+
+    number: int
+    trials: np.ndarray
+
+
+def canonical(said: Any) -> bytes:
+    """What was sent, as the bytes that its digest is made of."""
+    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def digest(data: bytes) -> bytes:
+    """Sixteen bytes that tell what was sent from everything else."""
+    return blake2b(data, digest_size=DIGEST).digest()
+
+
+def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number: int | None = None) -> Session:
+    """Note a new session.
+
+    Parameters
+    ----------
+    trials : array of int
+        The trials that the file has already, by position; -1 for those that are new.
+    number : int, optional
+        The session's number; default: the next.
+    """
+    at = sqlite.read_meta(connection)["next_trial"]
+    new = np.flatnonzero(trials < 0)
+    trials[new] = at + np.arange(len(new))
+    sqlite.write_meta(connection, next_trial=at + len(new))
+    connection.execute(
+        "INSERT INTO sessions (session, started_at, description, units, keys, trials) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            number,
+            time.time(),
+            json.dumps(cells.encode(dict(asks.description))),
+            json.dumps(_note_units(connection, asks.plan.units.frame)),
+            zlib.compress(json.dumps(_layout(asks.plan)).encode(), 1),
+            zlib.compress(np.diff(trials, prepend=0).astype("<i8").tobytes(), 1),
+        ),
+    )
+    return Session(connection.execute("SELECT max(session) FROM sessions").fetchone()[0], trials)
+
+
+def ending(session: int, stopped: str | None, answered: int) -> tuple[Any, ...]:
+    """The values for `END`: how a session ended."""
+    return time.time(), stopped, answered, session
+
+
+def note_parameters(connection: sqlite3.Connection, parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Keep what is sent beside the messages; returns the row for each model."""
+    found = {}
+    for model, said in parameters.items():
+        data = canonical(said)
+        text = cells.storable(data.decode("utf-8", "surrogatepass"))
+        connection.execute("INSERT OR IGNORE INTO parameters (digest, said) VALUES (?, ?)", (digest(data), text))
+        row = connection.execute("SELECT parameters FROM parameters WHERE digest = ?", (digest(data),)).fetchone()
+        found[model] = row[0]
+    return found
+
+
+def write(path: Path, asks: Asks, store: Store, stopped: str | None) -> None:
+    """Write a new file with one session: these results."""
+    connection = sqlite.connect(path)
+    with contextlib.closing(connection), connection:
+        sqlite.create(connection, store.table.declared)
+        number = max(store.table.numbers("session").tolist(), default=1)
+        trials = np.full(len(asks.plan), -1, "int64")
+        parameters = note_parameters(connection, asks.parameters)
+        session = begin(connection, asks, trials, number)
+        order = store.table.order()
+        sent = np.unique(np.array(store.table.position, "int64")).tolist()
+        for trial in asks.plan.trials(sent):
+            data = said(asks.messages[trial.prompt], asks.plan.unit_of(trial.position)) if asks.messages else None
+            if data is not None and trial.model in parameters:
+                connection.execute(MESSAGES, (digest(data), zlib.compress(data, 1)))
+                known = (int(session.trials[trial.position]), parameters[trial.model], trial.run)
+                connection.execute(TRIALS, (*known, cells.encode_id(trial.unit_id), digest(data)))
+        rows = (_row(store, at, session.trials, asks.plan) for at in order.tolist())
+        connection.executemany(sqlite.insert_attempt(store.table.declared), rows)
+        unsent = store.unsent.items()
+        failed = [(number, at, store.attempts_before(at), *map(cells.storable, error)) for at, error in unsent]
+        connection.executemany(FAILURES, failed)
+        connection.execute(END, ending(number, stopped, len(store.answered)))
+
+
+def _row(store: Store, at: int, trials: np.ndarray, plan: Plan) -> tuple[Any, ...]:
+    position = store.table.position[at]
+    attempt = store.table.row(at, next(plan.trials([position])))
+    return sqlite.row_of(int(trials[position]), attempt, store.value(position), store.table.declared)
+
+
+def said_again(packed: bytes) -> Any:
+    """What was sent, as it was kept."""
+    return json.loads(zlib.decompress(packed).decode("utf-8", "surrogatepass"))
+
+
+# what the file has already
+
+
+def find(connection: sqlite3.Connection, asks: Asks, parameters: Mapping[str, int]) -> np.ndarray:
+    """By position: the trial in the file that sent the same; -1 if none did.
+
+    A stored trial serves one trial of an experiment: of units with the same text, the same unit's first.
+    """
+    plan = asks.plan
+    found = np.full(len(plan), -1, "int64")
+    marks = ", ".join("?" * len(parameters))
+    stored = connection.execute(
+        "SELECT trial, digest, parameters, run FROM trials JOIN messages USING (message) "
+        f"WHERE parameters IN ({marks}) ORDER BY trial",
+        list(parameters.values()),
+    ).fetchall()
+    if not stored or not len(plan):
+        return found
+    trials, digests, sent_with, runs = zip(*stored, strict=True)
+    have = _keys(np.frombuffer(b"".join(digests), _KEY), np.array(sent_with, "uint64"), np.array(runs, "uint64"))
+    want, asked = _wanted(asks, parameters)
+    order = np.argsort(have["first"], kind="stable")
+    sorted_have = have["first"][order]
+    left = np.searchsorted(sorted_have, want["first"], "left")
+    right = np.searchsorted(sorted_have, want["first"], "right")
+    _, inverse, times = np.unique(want["first"], return_inverse=True, return_counts=True)
+    single = asked & (right - left == 1) & (times[inverse] == 1)
+    at = np.flatnonzero(single)
+    candidate = order[left[at]]
+    same = have["second"][candidate] == want["second"][at]
+    found[at[same]] = np.array(trials, "int64")[candidate[same]]
+    several: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+    for position in np.flatnonzero(asked & (right > left) & ~single).tolist():
+        key = tuple(want[position].tolist())
+        if key not in several:
+            rows = order[left[position] : right[position]]
+            several[key] = ([trials[row] for row in rows if tuple(have[row].tolist()) == key], [])
+        several[key][1].append(position)
+    _share_out(connection, plan, several.values(), found)
+    return found
+
+
+def _wanted(asks: Asks, parameters: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The key of each trial by position, and which of them ask something at all."""
+    unit, model, prompt, run = asks.plan.layout.columns()
+    names = list(asks.messages)
+    which = pd.factorize(np.array([*names, *prompt], dtype=object), use_na_sentinel=False)[0][len(names) :]
+    # Messages are the same for all models and runs: each is rendered once, and dropped.
+    pairs, pair = np.unique(unit * len(names) + which, return_inverse=True)
+    digests = np.zeros(len(pairs), _KEY)
+    asked = np.zeros(len(pairs), bool)
+    for at, number in enumerate(pairs.tolist()):
+        row, name = divmod(number, len(names))
+        data = said(asks.messages[names[name]], row)
+        if data is not None:
+            digests[at] = np.frombuffer(digest(data), _KEY)[0]
+            asked[at] = True
+    with_ = pd.Series(model).map(dict(parameters)).to_numpy("uint64")
+    return _keys(digests[pair], with_, run.astype("uint64")), asked[pair]
+
+
+def said(messages: Renders, unit: int) -> bytes | None:
+    """What is sent about a unit; `None` if nothing is, or the user's own function fails, which the run will tell."""
+    try:
+        return canonical(messages.render(unit))
+    except Exception:
+        return None
+
+
+def _keys(digests: np.ndarray, parameters: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Sixteen bytes for each trial, of its messages' digest, its parameters and its run."""
+    keys = digests.copy()
+    # Odd factors spread the small numbers over all bits, so that none of them meets another.
+    keys["first"] ^= parameters * np.uint64(0x9E3779B97F4A7C15) + runs * np.uint64(0xC2B2AE3D27D4EB4F)
+    keys["second"] ^= parameters * np.uint64(0x165667B19E3779F9) + runs * np.uint64(0x27D4EB2F165667C5)
+    return keys
+
+
+def _share_out(
+    connection: sqlite3.Connection, plan: Plan, groups: Iterable[tuple[list[int], list[int]]], found: np.ndarray
+) -> None:
+    """Give stored trials to positions that sent the same: the same unit's first, then answered ones."""
+    ids = plan.units.frame.index
+    for stored, positions in groups:
+        marks = ", ".join("?" * len(stored))
+        query = f"SELECT unit, trial FROM trials WHERE trial IN ({marks}) ORDER BY trial"
+        by_unit: dict[str, list[int]] = defaultdict(list)
+        for unit, trial in connection.execute(query, stored):
+            by_unit[unit].append(trial)
+        left = []
+        for position in positions:
+            own = by_unit[cells.encode_id(ids[plan.unit_of(position)])]
+            if own:
+                found[position] = own.pop(0)
+            else:
+                left.append(position)
+        rest = [trial for trials in by_unit.values() for trial in trials]
+        rest.sort(key=lambda trial: (not _is_answered(connection, trial), trial))
+        for position, trial in zip(left, rest, strict=False):
+            found[position] = trial
+
+
+def _is_answered(connection: sqlite3.Connection, trial: int) -> bool:
+    query = "SELECT status FROM attempts WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1"
+    row = connection.execute(query, (trial * sqlite.PLACES, (trial + 1) * sqlite.PLACES - 1)).fetchone()
+    return row is not None and row[0] == "ok"
+
+
+# units and layout
+
+
+def _layout(plan: Plan) -> dict[str, Any]:
+    layout = plan.layout
+    if isinstance(layout, Grid):
+        return {"units": layout.units, "models": layout.models, "prompts": layout.prompts, "runs": layout.runs}
+    unit, model, prompt, run = layout.columns()
+    rows = {"unit": unit.tolist(), "model": list(model), "prompt": list(prompt), "run": run.tolist()}
+    return {"rows": rows, "prompts": plan.prompts}
+
+
+def _note_units(connection: sqlite3.Connection, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Keep the units' columns, the ids first; returns where their pieces are."""
+    noted = []
+    for name, column in [("unit_id", pd.Series(frame.index)), *((name, frame[name]) for name in frame.columns)]:
+        how, pieces = cells.pack(column)
+        digests = [digest(piece) for piece in pieces]
+        rows = zip(digests, pieces, strict=True)
+        connection.executemany("INSERT OR IGNORE INTO cells VALUES (?, ?)", rows)
+        noted.append({"name": name, "how": how, "pieces": [one.hex() for one in digests]})
+    return noted
+
+
+def read_units(connection: sqlite3.Connection, noted: list[dict[str, Any]]) -> pd.DataFrame:
+    """The units' own columns, indexed by their ids."""
+
+    def read(one: dict[str, Any]) -> pd.Series:
+        query = "SELECT data FROM cells WHERE digest = ?"
+        pieces = [connection.execute(query, (bytes.fromhex(piece),)).fetchone()[0] for piece in one["pieces"]]
+        return cells.unpack(one["how"], pieces)
+
+    ids = read(noted[0])
+    index = pd.Index(ids, name="unit_id", dtype=ids.dtype, tupleize_cols=False)
+    columns = {one["name"]: read(one).array for one in noted[1:]}
+    return pd.DataFrame(columns, index=range(len(index)), copy=False).set_axis(index)
+
+
+def read_plan(units: pd.DataFrame, packed: bytes) -> Plan:
+    """The trials of a session."""
+    noted = json.loads(zlib.decompress(packed))
+    prompts = tuple(noted["prompts"])
+    if "rows" not in noted:
+        return Plan(Units(units), Grid(noted["units"], tuple(noted["models"]), prompts, noted["runs"]), prompts)
+    rows = noted["rows"]
+    model, prompt = (np.array(rows[name], dtype=object) for name in ("model", "prompt"))
+    picked = Picked(np.array(rows["unit"], "int64"), model, prompt, np.array(rows["run"], "int64"))
+    return Plan(Units(units), picked, prompts)
+
+
+def count_units(packed: bytes) -> int:
+    """How many units a session asked about."""
+    noted = json.loads(zlib.decompress(packed))
+    return len(set(noted["rows"]["unit"])) if "rows" in noted else noted["units"]
+
+
+def prompts_in_words(description: Mapping[str, Any]) -> str:
+    """The prompts of an experiment in one line."""
+    prompts = description.get("prompts") or {}
+    if not isinstance(prompts, Mapping):
+        return ", ".join(prompts)
+    return ", ".join(str(text) if not name else f"{name}: {text}" for name, text in prompts.items())
+
+
+def read_trials(packed: bytes) -> np.ndarray:
+    """By position: the row in the table `trials`."""
+    return np.cumsum(np.frombuffer(zlib.decompress(packed), "<i8"))
