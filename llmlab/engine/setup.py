@@ -235,14 +235,14 @@ class Setup:
         found : Found or None
             Which trials in the file are this experiment's, if that is known.
         session : int
-            The session's number where no journal is kept.
+            The session's number, if there is no higher one in the file.
 
         Raises
         ------
         JournalError
             In use, damaged, or not writable.
         """
-        return NoJournal(session) if self.journal is None else Journal.open(self.journal, self.asks, found)
+        return NoJournal(session) if self.journal is None else Journal.open(self.journal, self.asks, found, session)
 
 
 def _check_names(request: Mapping[str, Any], ours: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.records import Trial
-from llmlab.results import cells, sqlite
+from llmlab.results import cells, columns, sqlite
 from llmlab.results.store import Store
 from llmlab.units import Grid, Picked, Plan, Units
 
@@ -31,6 +31,7 @@ SIMULATED = "a simulated provider"
 MESSAGES = "INSERT OR IGNORE INTO messages (digest, said) VALUES (?, ?)"
 TRIALS = "INSERT OR IGNORE INTO trials SELECT ?, ?, message, ?, ? FROM messages WHERE digest = ?"
 FAILURES = "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)"
+READINGS = "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?)"
 END = "UPDATE sessions SET ended_at = ?, stopped = ?, answered = ? WHERE session = ?"
 _KEY = np.dtype([("first", "<u8"), ("second", "<u8")])
 
@@ -99,7 +100,7 @@ def digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=DIGEST).digest()
 
 
-def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number: int | None = None) -> Session:
+def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number: int = 1) -> Session:
     """Note a new session.
 
     Parameters
@@ -107,12 +108,13 @@ def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number
     trials : array of int
         The trials that the file has already, by position; -1 for those that are new.
     number : int, optional
-        The session's number; default: the next.
+        The session's number, if no higher one is in the file.
     """
     at = sqlite.read_meta(connection)["next_trial"]
     new = np.flatnonzero(trials < 0)
     trials[new] = at + np.arange(len(new))
     sqlite.write_meta(connection, next_trial=at + len(new))
+    number = max(number, 1 + connection.execute("SELECT coalesce(max(session), 0) FROM sessions").fetchone()[0])
     connection.execute(
         "INSERT INTO sessions (session, started_at, description, units, keys, trials) VALUES (?, ?, ?, ?, ?, ?)",
         (
@@ -124,7 +126,7 @@ def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number
             zlib.compress(np.diff(trials, prepend=0).astype("<i8").tobytes(), 1),
         ),
     )
-    return Session(connection.execute("SELECT max(session) FROM sessions").fetchone()[0], trials)
+    return Session(number, trials)
 
 
 def ending(session: int, stopped: str | None, answered: int) -> tuple[Any, ...]:
@@ -322,8 +324,8 @@ def read_units(connection: sqlite3.Connection, noted: list[dict[str, Any]]) -> p
 
     ids = read(noted[0])
     index = pd.Index(ids, name="unit_id", dtype=ids.dtype, tupleize_cols=False)
-    columns = {one["name"]: read(one).array for one in noted[1:]}
-    return pd.DataFrame(columns, index=range(len(index)), copy=False).set_axis(index)
+    own = columns.frame({one["name"]: read(one).array for one in noted[1:]})
+    return own.reindex(range(len(index))).set_axis(index) if own.empty else own.set_axis(index)
 
 
 def read_plan(units: pd.DataFrame, packed: bytes) -> Plan:
@@ -346,10 +348,16 @@ def count_units(packed: bytes) -> int:
 
 def prompts_in_words(description: Mapping[str, Any]) -> str:
     """The prompts of an experiment in one line."""
-    prompts = description.get("prompts") or {}
+    prompts = description.get("prompts") or {None: description.get("prompt") or ""}
     if not isinstance(prompts, Mapping):
         return ", ".join(prompts)
-    return ", ".join(str(text) if not name else f"{name}: {text}" for name, text in prompts.items())
+    return ", ".join(
+        _in_words(text) if name is None else f"{name}: {_in_words(text)}" for name, text in prompts.items()
+    )
+
+
+def _in_words(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else " / ".join(str(message["content"]) for message in prompt)
 
 
 def read_trials(packed: bytes) -> np.ndarray:

@@ -192,7 +192,8 @@ def unpack(how: Any, pieces: Sequence[bytes]) -> pd.Series:
 def in_json(value: object) -> str | None:
     """A prediction as JSON; `None` if it cannot be written, as it can be read again from the answer's text."""
     try:
-        return json.dumps(encode(value))
+        dump = getattr(value, "model_dump", None)
+        return json.dumps(encode(dump(mode="json") if dump else value))
     except Exception:
         # Dumping may be the user's own code.
         return None

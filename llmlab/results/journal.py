@@ -133,13 +133,15 @@ class Journal:
         self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
 
     @classmethod
-    def open(cls, path: str | Path, asks: Asks, found: Found | None = None) -> Journal:
+    def open(cls, path: str | Path, asks: Asks, found: Found | None = None, session: int = 1) -> Journal:
         """Open a journal, or begin it, and note a new session.
 
         Parameters
         ----------
         found : Found, optional
             The experiment's trials, if an earlier session of it has found them.
+        session : int
+            The number of the new session, if no higher one is in the file.
 
         Raises
         ------
@@ -164,9 +166,9 @@ class Journal:
                 else:
                     trials = book.find(connection, asks, parameters)
                     old.adopt(connection, asks, parameters, trials)
-                session = book.begin(connection, asks, trials)
+                begun = book.begin(connection, asks, trials, session)
             connection.commit()
-            return cls(path, connection, session, asks, parameters, name)
+            return cls(path, connection, begun, asks, parameters, name)
         except sqlite3.Error as error:
             connection.close()
             raise JournalError(f"The journal {path} cannot be used: {error}.") from error
@@ -189,12 +191,11 @@ class Journal:
             The file is damaged.
         """
         read = Anew(parser)
-        with sqlite.damage_is_named(self.path):
-            chunks = sqlite.read_attempts(self._connection, self.found.trials, self.session)
-            store = reading.fill(Store(), chunks, read)
-            rows = [(self.session, place, r.status, r.error_type, r.error, r.json) for place, r in read.changed]
-            with self._connection:
-                self._connection.executemany("INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?)", rows)
+        chunks = sqlite.read_attempts(self._connection, self.found.trials, self.session)
+        store = reading.fill(Store(), sqlite.with_damage_named(chunks, self.path), read)
+        rows = [(self.session, place, *map(cells.storable, reading.row_of(one))) for place, one in read.changed]
+        with sqlite.damage_is_named(self.path), self._connection:
+            self._connection.executemany(book.READINGS, rows)
         for position in range(len(self._attempts)):
             self._attempts[position] = store.attempts_before(position)
         self._add_unsaved(before, store)

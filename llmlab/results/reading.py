@@ -55,6 +55,11 @@ class Reading:
     json: str | None = None
 
 
+def row_of(reading: Reading) -> tuple[str | None, ...]:
+    """A reading as a journal keeps it."""
+    return reading.status, reading.error_type, reading.error, reading.json
+
+
 class Parser(Protocol):
     """Reads answers."""
 

@@ -22,18 +22,19 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from llmlab.errors import JournalError
-from llmlab.records import ATTEMPT, Declaration, TokenUsageAttempt
+from llmlab.errors import JournalError, LlmlabError
+from llmlab.records import ATTEMPT, ATTEMPT_STATUSES, Declaration, TokenUsageAttempt
 from llmlab.results import cells
 from llmlab.results.reading import Chunk
 from llmlab.results.store import MOST_ATTEMPTS
 
+T = TypeVar("T")
 FORMAT = 2
 # A place in `attempts` is trial * PLACES + attempt: the attempts of a trial, and the trials of a session, lie together.
 PLACES = MOST_ATTEMPTS
@@ -97,11 +98,25 @@ def write_meta(connection: sqlite3.Connection, **meta: Any) -> None:
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
 
+def with_damage_named(rows: Iterable[T], path: Path) -> Iterator[T]:
+    """The same rows; what goes wrong while one is read, but not while it is used, is named as damage."""
+    left = iter(rows)
+    while True:
+        with damage_is_named(path):
+            try:
+                row = next(left)
+            except StopIteration:
+                return
+        yield row
+
+
 @contextlib.contextmanager
 def damage_is_named(path: Path) -> Iterator[None]:
     """While this lasts, what cannot be read becomes a `JournalError` that names the file."""
     try:
         yield
+    except LlmlabError:
+        raise
     except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError, zlib.error) as error:
         raise JournalError(f"The journal {path} is damaged: {error}.") from error
 
@@ -164,9 +179,9 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     except JournalError:
         # What is not in the main file yet would be missed where nothing can be written.
         waiting = path.with_name(f"{path.name}-wal")
-        if (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)) or (
-            waiting.exists() and waiting.stat().st_size
-        ):
+        effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+        writable = all(os.access(one, os.W_OK, **effective) for one in (path, path.parent))
+        if writable or (waiting.exists() and waiting.stat().st_size):
             raise
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
         try:
@@ -233,6 +248,9 @@ def read_attempts(
         rows = connection.execute(query, (first * PLACES, (last + 1) * PLACES - 1))
         while batch := rows.fetchmany(BATCH):
             columns = dict(zip(names, map(list, zip(*batch, strict=True)), strict=True))
+            strange = set(columns["status"]).difference(ATTEMPT_STATUSES)
+            if strange:
+                raise ValueError(f"an attempt has the status {strange.pop()!r:.40}")
             place = np.array(columns.pop("place"), "int64")
             at = np.searchsorted(sorted_trials, place // PLACES).clip(max=len(sorted_trials) - 1)
             mine = (sorted_trials[at] == place // PLACES) & (np.array(columns["session"], "int64") <= until)
