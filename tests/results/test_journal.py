@@ -1,6 +1,7 @@
 """A journal keeps every attempt before it counts, for one writer at a time, whatever happens to the disk or the process."""
 
 import asyncio
+import contextlib
 import resource
 import sqlite3
 import subprocess
@@ -25,30 +26,48 @@ def path(tmp_path):
 
 
 class SlowDisk(Journal):
-    """A journal whose writing waits until it may."""
+    """A journal that writes only when it may."""
 
-    may_write = threading.Event()
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.may_write = threading.Event()
 
     def _write_batch(self, batch):
         self.may_write.wait(10)
         super()._write_batch(batch)
 
 
-async def test_an_attempt_is_on_the_disk_before_its_trial_counts(provider, path):
-    setup = ll.run_experiment(texts(5), PROMPT, **settings(provider(), journal=path)).setup
+@contextlib.asynccontextmanager
+async def on_a_slow_disk(client, path, count):
+    """A run whose answers are all there while none of them is on the disk."""
+    setup = ll.run_experiment(texts(count), PROMPT, **settings(client, journal=path)).setup
     start = begin(setup)
     start.journal.release()
     journal = SlowDisk.open(path, setup.asks)
     run = Run(setup, start.positions, start.store, journal)
     going = asyncio.ensure_future(run.go())
     try:
-        await until(lambda: setup.client.counts().ok == 5)
+        await until(lambda: client.counts().ok == count)
         await asyncio.sleep(0.05)
-        assert (run.tally.done, len(run.store.answered)) == (0, 0)
+        yield run, going
     finally:
-        SlowDisk.may_write.set()
+        journal.may_write.set()
+
+
+async def test_an_attempt_is_on_the_disk_before_its_trial_counts(provider, path):
+    async with on_a_slow_disk(provider(), path, 5) as (run, going):
+        assert (run.tally.done, len(run.store.answered)) == (0, 0)
     await going
     assert (run.tally.done, len(run.store.answered)) == (5, 5)
+
+
+async def test_cancelled_while_the_disk_is_slow_what_is_answered_counts(provider, path):
+    async with on_a_slow_disk(provider(), path, 2) as (run, going):
+        going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    assert set(run.store.answered) == {0, 1}
+    assert ll.load_results(path).predictions["status"].tolist() == ["ok"] * 2
 
 
 async def test_the_same_cell_again_asks_only_what_is_missing_or_failed(provider, path):

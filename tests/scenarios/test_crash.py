@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
-from llmlab.results import Journal
 
 ROOT = Path(__file__).parents[2]
 CRASHES = int(os.environ.get("LLMLAB_CRASHES", "3"))
@@ -48,12 +47,12 @@ def attempts_in(path):
     """The attempts on the disk, by trial, as (number, status, tokens)."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute(
-            "SELECT unit, model, run, attempt, status, total_tokens FROM attempts ORDER BY seq"
+            "SELECT place / 65536, attempt, status, total_tokens FROM attempts ORDER BY place"
         ).fetchall()
     connection.close()
     found = {}
-    for unit, model, run, *attempt in rows:
-        found.setdefault((unit, model, run), []).append(tuple(attempt))
+    for trial, *attempt in rows:
+        found.setdefault(trial, []).append(tuple(attempt))
     return found
 
 
@@ -242,32 +241,3 @@ async def test_a_cancelled_call_ends_promptly_and_loses_nothing(provider, tmp_pa
     assert (whole.predictions["status"] == "ok").all()
     # A call may be cancelled before its request has left.
     assert 0 <= len(whole.attempts) - simulated.counts().requests <= 8
-
-
-async def test_cancelled_while_the_disk_is_slow_what_is_answered_counts(provider, tmp_path, monkeypatch):
-    real = Journal._write_batches
-
-    def slow(self):
-        time.sleep(0.3)
-        real(self)
-
-    monkeypatch.setattr("llmlab.results.journal.Journal._write_batches", slow)
-    path = tmp_path / "journal.sqlite"
-    running = asyncio.ensure_future(
-        ll.run_experiment(
-            ["a", "b"],
-            "{text}",
-            model="m",
-            client=provider(),
-            journal=path,
-            progress=False,
-            limiter=ll.RateLimiter(None),
-        )
-    )
-    await asyncio.sleep(0.15)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    results = ll.last_results()
-    assert results.predictions["status"].tolist() == ["ok"] * 2
-    pd.testing.assert_frame_equal(ll.load_results(path).predictions, results.predictions)
