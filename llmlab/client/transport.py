@@ -176,7 +176,7 @@ class DirectTransport:
 
         from llmlab.client.connection import ClosedWhileIdle, decoded, open_session
 
-        self._secrets = endpoint.secrets
+        self._secrets, self._simulated = endpoint.secrets, endpoint.simulated
         self._unprocessed = (ClosedWhileIdle, ClientConnectionResetError)
         self._decoded = decoded
         self._written: dict[tuple[str, str, str], Written] = {}
@@ -259,7 +259,9 @@ class DirectTransport:
                 continue
             codings = response.headers.get("content-encoding")
             body = self._decoded(body, codings) if codings else body
-            return Answer(response.status, response.headers, body, (*self._secrets, *written.secrets))
+            # The key of a simulated provider is an ordinary word, and may stand in an answer.
+            secrets = () if self._simulated else (*self._secrets, *written.secrets)
+            return Answer(response.status, response.headers, body, secrets)
 
 
 @contextlib.contextmanager
