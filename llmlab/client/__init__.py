@@ -5,6 +5,7 @@ from llmlab.client.batch_lines import BatchFile, missing_line, not_executed, rea
 from llmlab.client.chat import ChatClient, checked_request
 from llmlab.client.endpoint import Endpoint, resolve
 from llmlab.client.images import Image, image
+from llmlab.client.redact import without
 from llmlab.client.response_format import AnswerForms
 from llmlab.client.usage import prompt_tokens
 
@@ -23,5 +24,6 @@ __all__ = [
     "prompt_tokens",
     "read_lines",
     "resolve",
+    "without",
     "write_files",
 ]

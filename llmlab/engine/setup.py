@@ -14,7 +14,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any, Literal
 
-from llmlab.client import Endpoint, checked_request, resolve
+from llmlab.client import Endpoint, checked_request, resolve, without
 from llmlab.engine.pricing import PriceList
 from llmlab.engine.retry import RetryPolicy
 from llmlab.errors import InputError
@@ -193,11 +193,9 @@ class Setup:
     @cached_property
     def asks(self) -> Asks:
         """What is asked, as far as answers depend on it."""
-        # Headers and queries may hold keys.
-        sent = {name: value for name, value in self.body.items() if name not in ("extra_headers", "extra_query")}
         same = {
             "endpoint": SIMULATED if self.endpoint.simulated else self.endpoint.base_url,
-            "request": sent,
+            "request": self._told,
             "schema": self.parser.schema,
         }
         return Asks(
@@ -207,6 +205,12 @@ class Setup:
             description=self.description,
             identity=lambda: identity(self.prompt, self.parse),
         )
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """The parameters that may be told and kept: headers and queries may hold keys."""
+        told = {name: value for name, value in self.body.items() if name not in ("extra_headers", "extra_query")}
+        return _without(self.endpoint.secrets, told)
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -221,7 +225,7 @@ class Setup:
             "categories": None if parser.categories is None else list(parser.categories),
             "fields": dict(parser.fields),
             "schema": parser.schema,
-            "parameters": {k: v for k, v in self.body.items() if k not in ("extra_headers", "extra_query")},
+            "parameters": self._told,
             "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("llmlab", "openai", "pandas")},
@@ -263,3 +267,12 @@ def _in_words(prompt: Prompt) -> Any:
     if not callable(prompt):
         return prompt
     return f"a function: {getattr(prompt, '__qualname__', type(prompt).__name__)}"
+
+
+def _without(secrets: tuple[str, ...], value: Any) -> Any:
+    """A parameter without the key, wherever in it that stands."""
+    if isinstance(value, str):
+        return without(secrets, value)
+    if isinstance(value, Mapping):
+        return {name: _without(secrets, one) for name, one in value.items()}
+    return [_without(secrets, one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from llmlab.client import Image
 from llmlab.records import Trial
 from llmlab.results import cells, columns, sqlite
 from llmlab.results.store import Store
@@ -87,6 +88,25 @@ class Session:
 
     number: int
     trials: np.ndarray
+
+
+def in_bytes(messages: list[dict[str, Any]]) -> bytes:
+    """Messages as the bytes that their digest is made of; of a picture a digest stands for its data.
+
+    Raises
+    ------
+    EmptyInputError
+        A picture cannot be read.
+    """
+    if any(isinstance(message["content"], list) for message in messages):
+        messages = [message | {"content": _identified(message["content"])} for message in messages]
+    return canonical(messages)
+
+
+def _identified(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [part.identified() if isinstance(part, Image) else part for part in content]
 
 
 def canonical(said: Any) -> bytes:
@@ -246,7 +266,7 @@ def _wanted(asks: Asks, parameters: Mapping[str, int]) -> tuple[np.ndarray, np.n
 def said(messages: Renders, unit: int) -> bytes | None:
     """What is sent about a unit; `None` if nothing is, or the user's own function fails, which the run will tell."""
     try:
-        return canonical(messages.render(unit))
+        return in_bytes(messages.render(unit))
     except Exception:
         return None
 

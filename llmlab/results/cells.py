@@ -5,6 +5,7 @@ What JSON does not know (dates, tuples, mappings with keys that are no text, NA)
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import decimal
@@ -126,6 +127,8 @@ def encode(value: Any) -> Any:
     for name, kind in _BY_TEXT.items():
         if isinstance(value, kind):
             return {_TAG + name: str(value)}
+    if isinstance(value, bytes):
+        return {_TAG + "bytes": base64.b64encode(value).decode()}
     with contextlib.suppress(Exception):
         return encode(value.model_dump(mode="json"))
     return str(value)
@@ -149,6 +152,8 @@ def decode(value: Any) -> Any:
         return tuple(decode(item) for item in inner)
     if name == "pairs":
         return {decode(key): decode(item) for key, item in inner}
+    if name == "bytes":
+        return base64.b64decode(inner)
     if name in _BY_TEXT:
         return _BY_TEXT[name](inner)
     kind = _TIMES[name]

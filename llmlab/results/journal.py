@@ -319,7 +319,7 @@ class Journal:
             asked = one.attempt.trial
             trial = int(self.found.trials[asked.position])
             if one.messages:
-                said = book.canonical(one.messages)
+                said = book.in_bytes(one.messages)
                 digest = book.digest(said)
                 rows[book.MESSAGES].append((digest, zlib.compress(said, 1)))
                 unit = cells.encode_id(asked.unit_id)

@@ -1,5 +1,6 @@
 """The lab book knows an answer by what was sent: what is new is asked, what was answered is never paid twice."""
 
+import base64
 import datetime
 import functools
 import uuid
@@ -199,3 +200,24 @@ async def test_answers_with_fields_are_instances_again(asked):
     again, count = await asked(texts(2), response_model=Reading)
     assert count == 0
     assert all(isinstance(value, Reading) for value in again.predictions["prediction"])
+
+
+async def test_pictures_are_known_by_their_contents(asked, tmp_path):
+    def draw(colour):
+        (tmp_path / "p.png").write_bytes(base64.b64decode(colour))
+
+    prompt = [
+        {"role": "user", "content": [{"type": "text", "text": "What is it?"}, ll.image(str(tmp_path / "{name}.png"))]}
+    ]
+    units = pd.DataFrame({"name": ["p"]})
+    requests = []
+    for colour in (RED, RED, BLUE):
+        draw(colour)
+        requests.append((await asked(units, prompt))[1])
+    assert requests == [1, 0, 1]
+
+
+RED, BLUE = (
+    f"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP{middle}AAAAASUVORK5CYII="
+    for middle in ("4z8AAAAMBAQDJ/pLv", "gYPgPAAEDAQAIicLs")
+)

@@ -84,8 +84,10 @@ UNITS = {
                                 "y": pd.Categorical([3, None, 1])}),
     "strings with missing": pd.DataFrame({**BASE, "x": ["s", None, "t"]}),
     "objects": pd.DataFrame({**BASE, "x": [[1, 2], {"a": [1]}, None]}),
-    "picked runs": pd.DataFrame({"unit_id": ["a", "b", "a"], "run": [2, 1, 1], "text": ["A", "B", "A"]}),
-    "picked models": pd.DataFrame({"unit_id": [1, 2], "run": [1, 4], "model": ["m", "m"], "text": ["A", "B"]}),
+    "picked runs": pd.DataFrame({"unit_id": ["a", "b", "a"], "run": [2, 1, 1], "prediction": "x", "status": "ok",
+                                 "text": ["A", "B", "A"]}),
+    "picked models": pd.DataFrame({"unit_id": [1, 2], "run": [1, 4], "prediction": "x", "status": "ok",
+                                   "model": ["m", "m"], "text": ["A", "B"]}),
     "nothing": [],
 }  # fmt: skip
 ANSWERS = {
