@@ -54,6 +54,7 @@ class Results(Findings):
         description: Mapping[str, Any] | None = None,
         again: Callable[[Results, pd.DataFrame], Awaitable[Results]] | None = None,
         sent: Sent | None = None,
+        frames: Mapping[str, pd.DataFrame] | None = None,
     ) -> None:
         self._keys = keys
         self._units = units
@@ -64,7 +65,7 @@ class Results(Findings):
         self._fields = analysis.known_fields(self._description.get("fields"))
         self._again = again
         self._sent = sent or Nothing(keys, units, self._description)
-        self._frames: dict[str, pd.DataFrame] = {}
+        self._frames = dict(frames or {})
 
     def __getstate__(self) -> dict[str, Any]:
         # What is pickled or copied can be read, not asked again: limiters, keys and functions do not travel.
@@ -192,12 +193,13 @@ class Results(Findings):
             raise InputError("reparse needs categories=, response_model= or parse=: how the texts are to be read.")
         parser = make_parser(categories=categories, response_model=response_model, parse=parse)
         labels = None if parser.categories is None else list(parser.categories)
+        told = {name: value for name, value in self._description.items() if name != "field"}
         return Results(
             keys=self._keys,
             units=self._units,
             store=reread(self._store, parser),
             stopped=self.stopped,
-            description=self._description | {"categories": labels, "fields": list(parser.columns)},
+            description=told | {"categories": labels, "fields": dict(parser.fields), "schema": parser.schema},
             sent=self._sent,
         )
 
@@ -251,8 +253,9 @@ class Results(Findings):
             units=self._units,
             store=self._store,
             stopped=self.stopped,
-            description=self.description | {"categories": labels, "fields": {}, "field": field},
+            description=self._description | {"categories": labels, "fields": {}, "field": field},
             again=self._again,
+            sent=self._sent,
             frames={"predictions": predictions, "attempts": self.attempts},
         )
 
@@ -301,8 +304,10 @@ class Results(Findings):
         Raises
         ------
         InputError
-            The folder is a file, or holds something else than results.
+            The folder is a file, or holds something else than results; these are one field of other results.
         """
+        if "field" in self._description:
+            raise InputError("These results are one field of others: save those, and ask what is loaded for the field.")
         asks, frames = self._sent.asks(), {"predictions": self.predictions, "attempts": self.attempts}
         asks = replace(asks, description=self._description)
         return save(folder, lambda path: book.write(path, asks, self._store, self.stopped), frames, format)
