@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 
 # A whole answer, in the words of OpenAI, Anthropic, Google, Cohere, Hugging Face, vLLM, llama.cpp and others; many
 # servers say nothing at all.
@@ -29,6 +30,7 @@ class Ended(Enum):
     UNKNOWN = "nobody knows whether it is whole"
 
 
+@lru_cache(maxsize=256)
 def ended(finish_reason: str | None) -> Ended:
     """What this finish reason means, in whatever case and with whatever prefix it is written."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", finish_reason or "")

@@ -18,6 +18,7 @@ from llmlab.client.usage import text_tokens
 from llmlab.errors import AttemptError, EmptyInputError, InputError
 from llmlab.records import Reply
 
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _LOST = "\ufffd".encode()
 _FIXED = {"stream", "stream_options", "model", "messages"}
 
@@ -112,7 +113,9 @@ class ChatClient:
             # Whatever the SDK, its transport or the decoder raises is a failed attempt, not the end of the run.
             return Reply(error=explain(raised, self._secrets, self._transport.proxy))
         reply = read_reply(answer.status, answer.headers, answer.body, key=answer.secrets, learn=self._learn)
-        notes = ("U+FFFD in the prompt: a character was lost",) * (_LOST in content) + _checked_length(body, reply)
+        notes = ("U+FFFD in the prompt: a character was lost",) * (_LOST in content) + _checked_length(
+            body, content, reply
+        )
         return replace(reply, notes=reply.notes + notes) if notes else reply
 
     def _too_slow(self, raised: TimeoutError) -> AttemptError:
@@ -124,10 +127,13 @@ class ChatClient:
         return error
 
 
-def _checked_length(body: dict[str, Any], reply: Reply) -> tuple[str, ...]:
+def _checked_length(body: dict[str, Any], content: bytes, reply: Reply) -> tuple[str, ...]:
     """A note if the provider counted far fewer tokens than the prompt has: some cut long prompts without a word."""
     counted = reply.usage.prompt_tokens
-    return ("few prompt_tokens: was the prompt cut?",) * (counted is not None and counted < text_tokens(body) / 4)
+    # The bytes of a request are more than the characters of its texts, and quickly counted.
+    if counted is None or counted >= len(content) / 16:
+        return ()
+    return ("few prompt_tokens: was the prompt cut?",) * (counted < text_tokens(body) / 4)
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -139,7 +145,7 @@ def encode(body: dict[str, Any]) -> bytes:
         It cannot be written as JSON.
     """
     try:
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _WRITER.encode(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"The messages of this unit cannot be sent as JSON: {error}.") from None
     try:

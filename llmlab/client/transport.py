@@ -14,8 +14,8 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from llmlab.client.endpoint import Endpoint, proxy_of
@@ -36,8 +36,7 @@ ANOTHER_TRY_S = 5.0
 LARGE_BODY = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request.
 
     Attributes
@@ -56,8 +55,7 @@ class Request:
     query: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One HTTP answer; `secrets` are the keys that it may repeat."""
 
     status: int
@@ -176,7 +174,7 @@ class DirectTransport:
 
         from llmlab.client.connection import ClosedWhileIdle, decoded, open_session
 
-        self._secrets, self._simulated = endpoint.secrets, endpoint.simulated
+        self._secrets = endpoint.secrets
         self._unprocessed = (ClosedWhileIdle, ClientConnectionResetError)
         self._decoded = decoded
         self._written: dict[tuple[str, str, str], Written] = {}
@@ -248,10 +246,11 @@ class DirectTransport:
             # aiohttp warns of large bodies as bytes.
             data = content if len(content) < LARGE_BODY else io.BytesIO(content)
             try:
-                async with self._session.post(
+                response = await self._session.post(
                     url, data=data, headers=written.headers, allow_redirects=False, proxy=self._proxy_url
-                ) as response:
-                    body = await response.read()
+                )
+                # Frees the connection, or closes it if the answer does not come whole.
+                body = await response.read()
             except self._unprocessed:
                 resends += 1
                 if resends > MOST_RESENDS:
@@ -259,9 +258,7 @@ class DirectTransport:
                 continue
             codings = response.headers.get("content-encoding")
             body = self._decoded(body, codings) if codings else body
-            # The key of a simulated provider is an ordinary word, and may stand in an answer.
-            secrets = () if self._simulated else (*self._secrets, *written.secrets)
-            return Answer(response.status, response.headers, body, secrets)
+            return Answer(response.status, response.headers, body, written.secrets)
 
 
 @contextlib.contextmanager

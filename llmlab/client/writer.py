@@ -34,7 +34,7 @@ class Written:
     url : yarl.URL
     headers : CIMultiDict
     secrets : tuple of str
-        The keys and tokens among them.
+        The keys and tokens among them; of a simulated provider none, as its key is an ordinary word.
     stale_at : float
         When it is to be written anew, on the monotonic clock.
     """
@@ -79,6 +79,7 @@ class RequestWriter:
         )
         self._response = library.Response
         self._fresh_s = fresh_s
+        self._secrets, self._simulated = endpoint.secrets, endpoint.simulated
         self._client = sdk_of(endpoint, nowhere)
 
     def timeouts_s(self) -> tuple[float | None, float | None]:
@@ -129,6 +130,6 @@ class RequestWriter:
         return Written(
             url=URL(str(request.url), encoded=True),
             headers=kept,
-            secrets=secrets_of(request.headers),
+            secrets=() if self._simulated else tuple(dict.fromkeys((*self._secrets, *secrets_of(request.headers)))),
             stale_at=time.monotonic() + self._fresh_s,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -16,6 +16,7 @@ from llmlab.parsing.alone import check_stands_alone
 from llmlab.parsing.base import Parser, Read
 from llmlab.parsing.marks import answer_in
 
+_SHORT, _MOST_KNOWN = 200, 1000
 _LABEL_KEYS = ("label", "category")
 # Terminal colours, control characters and halves of surrogate pairs: nobody meant them as part of a label.
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -36,14 +37,25 @@ class CategoryParser(Parser):
         What an error message says about the labels to choose from.
     max_chars : int
         Longer texts are no label; to normalise a megabyte of combining marks would take minutes.
+    known : dict
+        What short texts were read as: models say the same few again and again.
     """
 
     exact: dict[str, object]
     normalised: dict[str, object]
     choices: str
     max_chars: int
+    known: dict[tuple[str, Ended], Read] = field(default_factory=dict, compare=False, repr=False)
 
     def _read(self, text: str, how: Ended) -> Read:
+        read = self.known.get((text, how))
+        if read is None:
+            read = self._read_anew(text, how)
+            if len(text) <= _SHORT and len(self.known) < _MOST_KNOWN:
+                self.known[text, how] = read
+        return read
+
+    def _read_anew(self, text: str, how: Ended) -> Read:
         answer = text if self._match(text) is not None else answer_in(text)
         bare = how is Ended.UNKNOWN and self._match(answer)
         if bare:

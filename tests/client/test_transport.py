@@ -229,6 +229,12 @@ async def test_no_key_that_was_sent_is_in_a_reply():
                 await chat.close()
 
 
+async def test_the_key_of_a_simulated_provider_is_an_ordinary_word():
+    async with chat_server(lambda body, number: completion("a simulated answer")) as server:
+        assert (await send(Endpoint(server.url, "simulated", simulated=True))).content == "a simulated answer"
+        assert (await send(Endpoint(server.url, "simulated"))).content == "a [key] answer"
+
+
 # connections
 
 
