@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmlab import errors
+from llmlab.client.error_body import ErrorBody, read_error_body
 from llmlab.client.failures import diagnose
 from llmlab.client.headers import feedback
 from llmlab.client.redact import one_line, without
@@ -136,8 +137,9 @@ def _read_completion(
 ) -> tuple[str | None, str | None, AttemptError | None, tuple[str, ...]]:
     """Text, finish reason, error and notes of a 200's JSON object."""
     choices = data.get("choices")
-    if data.get("error") or ("choices" not in data and data.keys() & {"detail", "message"}):
-        return None, None, diagnose(_code(data.get("error")), headers, data, key=key), ()
+    said = _stated_error(data, beside_an_answer=isinstance(choices, list) and len(choices) > 0)
+    if said is not None:
+        return None, None, diagnose(said.status, headers, data, key=key), ()
     if not isinstance(choices, list) or not choices:
         return None, None, errors.BadResponseError("the answer has no choices"), ()
     notes: tuple[str, ...] = ()
@@ -152,8 +154,8 @@ def _read_completion(
     how = ended(finish_reason)
     error: AttemptError | None = None
     if first.get("error") or (how is Ended.FAILED and (finish_reason or "").casefold() == "error"):
-        code = _code(first.get("error"))
-        error = diagnose(code if code is not None else 502, headers, {"error": first.get("error")}, key=key)
+        said = read_error_body({"error": first.get("error")})
+        error = diagnose(said.status or 502, headers, {"error": first.get("error")}, key=key)
     elif how is Ended.FILTERED:
         error = errors.ModerationError(
             f"stopped by a content filter (finish_reason {one_line(finish_reason or '', key)})"
@@ -175,14 +177,21 @@ def _content(content: object) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _code(error: object) -> int | None:
-    """The HTTP status that the error inside a 200 stands for, if its `code` is one."""
-    code = error.get("code") if isinstance(error, dict) else None
-    try:
-        number = int(code)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if 300 <= number < 600 else None
+def _stated_error(data: dict[str, Any], *, beside_an_answer: bool) -> ErrorBody | None:
+    """The error that the body of a 200 states, if it does.
+
+    Gateways send empty errors, and MiniMax the status 0, along with good answers; without an answer any message tells
+    what is wrong.
+    """
+    own = data.get("base_resp")
+    stated = {name: data[name] for name in ("error", "base_resp") if data.get(name)}
+    if isinstance(own, dict) and own.get("status_code") in (0, "0"):
+        del stated["base_resp"]
+    said = read_error_body(stated)
+    if said.says_something:
+        return said
+    said = read_error_body(data)
+    return said if said.message and not beside_an_answer else None
 
 
 def _text(body: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmlab.client.redact import one_line, without
+from llmlab.client.redact import looks_secret, one_line, without
 
 KEY = "abcd-5ecre7/key+with=odd"
 PAGE = "<!DOCTYPE html>\n<html><head><title>502 Bad <b>Gateway</b></title></head><body>" + "x" * 5000 + "</body></html>"
@@ -40,6 +40,33 @@ def test_a_web_page_is_its_title():
     assert one_line("<html></html>") == "a web page"
 
 
-def test_a_key_as_short_as_a_word_spoils_no_text():
-    assert without("test", "the best test") == "the best test"
-    assert without(KEY, f"the best {KEY}") == "the best [key]"
+@pytest.mark.parametrize(
+    "word",
+    ["test", "anything", "not-needed", "sk-no-key-required", "lm-studio", "ollama", "placeholder", "EMPTY", "dummy_key",
+     "simulated", "Anything", "your-api-key-here", "12345678"],
+)  # fmt: skip
+def test_a_key_that_is_a_word_spoils_no_answer(word):
+    text = f"There is not {word} wrong with {word}s."
+    assert without(word, text) == text
+    assert not looks_secret(word)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        KEY,
+        "sk-local-0123456789",
+        "sk-12345",
+        "k" * 20,
+        "hunter2hunter2",
+        "AbCdEfGhIj",
+        "0f8fad5bd9cb469fa16570867728950e",
+    ],
+)
+def test_a_key_that_looks_like_one_is_in_no_answer(secret):
+    assert without(secret, f"you sent {secret}.") == "you sent [key]."
+    assert without(("other-secret-1", secret), secret) == "[key]"
+
+
+def test_in_messages_every_key_is_blotted_out():
+    assert one_line("Incorrect key correct-horse-battery", "correct-horse-battery") == "Incorrect key [key]"

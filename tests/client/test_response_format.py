@@ -6,6 +6,7 @@ import pytest
 
 import llmlab as ll
 from llmlab import errors
+from llmlab.client.failures import diagnose
 from llmlab.client.response_format import AnswerForms
 from tests.servers import chat_server, completion
 
@@ -84,3 +85,96 @@ def test_a_wrong_schema_is_no_rejection_of_the_answer_form():
 
 def test_no_schema_asks_for_no_form():
     assert AnswerForms(None).of("m") == {}
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    ["response_format", "guided_choice", "guided_json", "guided_regex", "structured_outputs", "grammar", "regex", "ebnf",
+     "json_schema", "response_schema", "format"],
+)  # fmt: skip
+def test_where_the_user_constrains_the_answer_nothing_is_added(parameter):
+    assert AnswerForms(SCHEMA, {"temperature": 0, parameter: "x"}).of("m") == {}
+    assert AnswerForms(SCHEMA, {"temperature": 0, "information": "x"}).of("m") != {}
+
+
+# Of DeepSeek, Groq, Novita, llama.cpp, llama-cpp-python, Ollama's proxy, Gemini, vLLM, Anthropic behind a gateway.
+NAMED = [
+    (400, {"error": {"message": "This response_format type is unavailable now"}}),
+    (400, {"error": {"message": "This model does not support response format `json_schema`."}}),
+    (400, {"code": 400, "reason": "INVALID_REQUEST_BODY", "message": "m does not support feature: structured-outputs"}),
+    (500, {"error": {"code": 500, "message": 'response_format type must be one of "text" or "json_object"'}}),
+    (422, {"detail": [{"type": "literal_error", "loc": ["body", "response_format", "type"],
+                       "msg": "Input should be 'text' or 'json_object'", "input": "json_schema"}]}),
+    (400, {"message": "Validation failed", "errors": [{"path": "response_format", "message": "not allowed"}]}),
+    (400, [{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "Invalid JSON payload received. Unknown name "
+            "\"additionalProperties\" at 'generation_config.response_schema': Cannot find field."}}]),
+    (400, {"object": "error", "message": "You can only use one kind of guided decoding", "code": 400}),
+    (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "output_config.format: not supported"}}),
+    (501, {"error": "grammar is not implemented for this backend"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), NAMED)
+def test_a_refusal_that_names_the_form_leads_to_a_simpler_one_at_once(status, body):
+    forms = AnswerForms(SCHEMA)
+    assert forms.rejected("m", forms.of("m"), diagnose(status, {}, body), position=3)
+    assert forms.of("m", 0) == forms.of("m", 3) == {"response_format": {"type": "json_object"}}
+    assert forms.of("other", 3) != forms.of("m", 3)
+
+
+UNKNOWN = errors.RequestError("400: computer says no")
+
+
+def test_an_unknown_refusal_is_probed_by_the_trial_that_met_it():
+    forms = AnswerForms(SCHEMA)
+    strict = forms.of("m", 1)
+    assert forms.rejected("m", strict, UNKNOWN, 1)
+    assert forms.of("m", 1) == {"response_format": {"type": "json_object"}}
+    assert forms.of("m", 2) == strict
+    forms.answered("m", forms.of("m", 1))
+    assert forms.of("m", 2) == {"response_format": {"type": "json_object"}}
+    assert forms.rejected("m", strict, UNKNOWN, 7)  # it was in flight
+
+
+def test_if_it_is_refused_without_a_form_too_the_form_was_not_the_reason():
+    forms = AnswerForms(SCHEMA)
+    strict = forms.of("m", 1)
+    while forms.rejected("m", forms.of("m", 1), UNKNOWN, 1):
+        pass
+    assert forms.of("m", 1) == forms.of("m", 2) == strict
+    assert not forms.rejected("m", strict, UNKNOWN, 2)
+
+
+def test_a_form_that_was_answered_is_not_doubted():
+    forms = AnswerForms(SCHEMA)
+    forms.answered("m", forms.of("m", 1))
+    assert not forms.rejected("m", forms.of("m", 2), UNKNOWN, 2)
+    assert forms.rejected("n", forms.of("n", 2), UNKNOWN, 2)
+
+
+def test_a_server_that_fails_is_probed_only_if_it_never_answered():
+    forms, failed = AnswerForms(SCHEMA), errors.OverloadedError("500: internal error")
+    assert [forms.rejected("m", forms.of("m", 0), failed, 0) for _ in range(3)] == [False, False, True]
+    away = errors.OverloadedError("503: no server")
+    away.away = True
+    assert not any(forms.rejected("n", forms.of("n", 0), away, 0) for _ in range(9))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.RateLimitError("429: slow down"),
+        errors.AuthenticationError("401: no"),
+        errors.TooLongError("400: too long"),
+        errors.ModerationError("400: flagged"),
+        errors.TimeoutError("silence"),
+        errors.ModelNotFoundError("404: no such model"),
+        errors.BadResponseError("the body is empty"),
+        errors.InvalidLabelError("maybe"),
+        diagnose(400, {}, {"error": {"message": "not with this model", "param": "temperature"}}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_has_another_reason_is_no_matter_of_the_form(error):
+    forms = AnswerForms(SCHEMA)
+    assert not forms.rejected("m", forms.of("m"), error)
