@@ -144,6 +144,7 @@ def run_experiment(
     limiter: RateLimiter | None = None,
     journal: str | Path | None = None,
     max_cost_usd: float | None = None,
+    keep_reasoning: bool = False,
     grace_s: float = 5.0,
     on_stop: Literal["return", "raise"] = "return",
     progress: bool | str = True,
@@ -201,6 +202,8 @@ def run_experiment(
         was sent: the same cell run again asks only what has no answer yet, an edited one only what is new.
     max_cost_usd : float, optional
         The run stops before its cost could exceed this, counting what is in flight at its worst case.
+    keep_reasoning : bool
+        Whether the model's thinking is kept, as the column `reasoning` of `attempts`.
     grace_s : float
         Seconds that calls in flight are given after a stop or an interrupt.
     on_stop : {"return", "raise"}
@@ -232,8 +235,8 @@ def run_experiment(
         runs=runs, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         max_concurrent=max_concurrent, max_retries=max_retries, retry=retry, reask_with_error=reask_with_error,
         reasoning_effort=reasoning_effort, timeout=timeout, base_url=base_url, api_key=api_key, client=client,
-        limiter=limiter, journal=journal, max_cost_usd=max_cost_usd, grace_s=grace_s, on_stop=on_stop,
-        progress=progress, request=request,
+        limiter=limiter, journal=journal, max_cost_usd=max_cost_usd, keep_reasoning=keep_reasoning,
+        grace_s=grace_s, on_stop=on_stop, progress=progress, request=request,
     ))  # fmt: skip
 
 

@@ -154,6 +154,8 @@ class Usage:
         Part of `completion_tokens`.
     cached_tokens : int or None
         Part of `prompt_tokens`.
+    cache_write_tokens : int or None
+        Part of `prompt_tokens`, written to the provider's cache, which some charge more for.
     cost_usd : float or None
         The provider's own price of the call (OpenRouter), in US dollars.
     """
@@ -173,6 +175,10 @@ class Usage:
     )
     total_tokens: int | None = column("Int64", "likewise", default=None, summed="likewise")
     cost_usd: float | None = None
+    cache_write_tokens: int | None = column(
+        "Int64", "likewise; part of prompt_tokens, written to the provider's cache", default=None,
+        summed="likewise; part of prompt_tokens",
+    )  # fmt: skip
 
 
 TOKENS = tuple(one.name for one in dataclasses.fields(Usage) if "column" in one.metadata)
@@ -200,6 +206,39 @@ NO_FEEDBACK = Feedback()
 
 
 @dataclass(frozen=True, slots=True)
+class SaidToken:
+    """One token of an answer: its text, the natural logarithm of its probability, and alternatives with theirs."""
+
+    text: str
+    logprob: float
+    others: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an answer tells beside its text and its tokens.
+
+    Attributes
+    ----------
+    provider, system_fingerprint, service_tier : str or None
+        Who served it (OpenRouter), in which configuration, at which tier.
+    reasoning : str or None
+        The model's thinking, where it stands apart from the answer.
+    tokens : tuple of SaidToken
+        Empty unless `logprobs` were asked for.
+    """
+
+    provider: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    reasoning: str | None = None
+    tokens: tuple[SaidToken, ...] = ()
+
+
+NOT_TOLD = Served()
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What came back for one attempt: the tokens always, the text or an error.
 
@@ -214,6 +253,7 @@ class Reply:
     notes : tuple of str
         What was odd or repaired.
     feedback : Feedback
+    served : Served
     """
 
     content: str | None = None
@@ -225,6 +265,7 @@ class Reply:
     http_status: int | None = None
     notes: tuple[str, ...] = ()
     feedback: Feedback = NO_FEEDBACK
+    served: Served = NOT_TOLD
 
     @property
     def may_be_billed(self) -> bool:
@@ -266,9 +307,19 @@ class TokenUsageAttempt:
     may_be_billed: bool = column("bool", "whether the provider may have charged for it", default=False)
     finish_reason: str | None = column("str", "why the model stopped", repeated=True)
     model_returned: str | None = column("str", "the model that answered", repeated=True)
+    provider: str | None = column("str", "who served it, where a router says so", default=None, repeated=True)
+    system_fingerprint: str | None = column("str", "the configuration it was served in", default=None, repeated=True)
+    service_tier: str | None = column("str", "the tier it was served at", default=None, repeated=True)
+    answer_form: str | None = column(
+        "str", "how the form of the answer was asked for: json_schema, json_object or text", default=None, repeated=True
+    )
     request_id: str | None = column("str", "the provider's id of this request")
     http_status: int | None = column("Int64", "NA if no HTTP answer came")
     content: str | None = column("str", "the raw text of the answer, also where it did not parse")
+    reasoning: str | None = column("str", "the model's thinking; only with keep_reasoning=True", default=None)
+    label_logprob: float | None = column(
+        "Float64", "log probability of the label's tokens; only with logprobs=True", default=None
+    )
     notes: tuple[str, ...] = column("str", "what was odd or repaired, separated by '; '", default=(), repeated=True)
 
 

@@ -3,6 +3,7 @@
 from llmlab.analysis.agreement import Humans, agreement
 from llmlab.analysis.bottleneck import bottleneck
 from llmlab.analysis.comparison import compare
+from llmlab.analysis.confidence import label_logprob
 from llmlab.analysis.distribution import distribution
 from llmlab.analysis.fields import field_value, known_fields, listed_fields, main_field, one_field
 from llmlab.analysis.gold import Gold
@@ -31,6 +32,7 @@ __all__ = [
     "field_value",
     "known_fields",
     "label_codes",
+    "label_logprob",
     "listed_fields",
     "main_field",
     "majorities",

@@ -15,6 +15,7 @@ from llmlab.client.error_body import ErrorBody, read_error_body
 from llmlab.client.failures import diagnose
 from llmlab.client.headers import feedback
 from llmlab.client.redact import one_line, without
+from llmlab.client.served import read_served
 from llmlab.client.usage import read_usage
 from llmlab.errors import AttemptError
 from llmlab.finish_reasons import Ended, ended
@@ -72,6 +73,7 @@ def read_reply(
         http_status=status,
         notes=notes,
         feedback=feedback(headers) if learn else NO_FEEDBACK,
+        served=read_served(data, key),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmlab.client.image_tokens import image_tokens
@@ -54,15 +54,31 @@ def read_usage(raw: object) -> tuple[Usage, tuple[str, ...]]:
         notes.append("total_tokens is not the sum")
     prompt_details, completion_details = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
     cached = count(prompt_details, "cached_tokens") if isinstance(prompt_details, dict) else None
+    written = _cache_writes(raw, prompt_details if isinstance(prompt_details, dict) else {}, count)
     reasoning = count(completion_details, "reasoning_tokens") if isinstance(completion_details, dict) else None
     if (cached or 0) > (prompt or math.inf) or (reasoning or 0) > (completion or math.inf):
         notes.append("odd token details")
-    usage = Usage(prompt, completion, reasoning, cached, total, _cost(raw, notes))
+    usage = Usage(prompt, completion, reasoning, cached, total, _cost(raw, notes), written)
     if usage == UNKNOWN_USAGE:
         notes.append("no usage")
     elif prompt is None or completion is None:
         notes.append("partial usage")
     return usage, tuple(notes)
+
+
+def _cache_writes(
+    raw: dict[str, Any], details: dict[str, Any], count: Callable[[dict[str, Any], str], int | None]
+) -> int | None:
+    """Tokens that were written to the provider's cache, under the name that it gives them."""
+    for source, name in (
+        (details, "cache_write_tokens"),  # OpenRouter
+        (details, "cache_creation_tokens"),
+        (raw, "cache_creation_input_tokens"),  # Anthropic
+        (raw, "cache_write_tokens"),
+    ):
+        if source.get(name) is not None:
+            return count(source, name)
+    return None
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> float:

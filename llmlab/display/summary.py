@@ -73,6 +73,7 @@ class Summary:
     mean_wait_s: float
     refused: int
     duration_s: float
+    served_by: Mapping[str, list[str]]
 
     @classmethod
     def of(cls, results: Any, *, renamed: Mapping[str, str], can_rerun: bool) -> Summary:
@@ -108,6 +109,7 @@ class Summary:
             mean_wait_s=_mean(attempts["wait_s"]),
             refused=int(attempts["http_status"].eq(429).sum()),
             duration_s=_duration_s(attempts),
+            served_by=_served_by(attempts),
         )
 
     def lines(self) -> dict[str, str]:
@@ -136,6 +138,9 @@ class Summary:
             if self.refused:
                 lines["refused"] = f"{self.refused:,} (429)"
             lines["duration"] = f"{self.duration_s:,.1f} s"
+        for model, names in self.served_by.items():
+            pin = f"extra_body={{'provider': {{'only': [{names[0]!r}]}}}}"
+            lines["served by"] = f"{', '.join(names)} for {model}; to pin it: {pin}"
         if self.renamed:
             names = ", ".join(f"{name} is {new}" for name, new in self.renamed.items())
             lines["your columns"] = f"{names} in predictions, where the name is taken"
@@ -164,4 +169,16 @@ def _duration_s(attempts: pd.DataFrame) -> float:
     if not len(attempts):
         return 0.0
     ended = attempts["started_at"] + pd.to_timedelta(attempts["latency_s"], unit="s")
-    return (ended.max() - attempts["started_at"].min()).total_seconds()
+    # The time between the sessions belongs to none of them.
+    session = attempts["session"].to_numpy()
+    took = ended.groupby(session).max() - attempts["started_at"].groupby(session).min()
+    return float(took.dt.total_seconds().sum())
+
+
+def _served_by(attempts: pd.DataFrame) -> dict[str, list[str]]:
+    """The providers of each model that several of them served, the most frequent first."""
+    counts = attempts.groupby(["model", "provider"], sort=False)["attempt"].size().sort_values(ascending=False)
+    found: dict[str, list[str]] = {}
+    for model, provider in counts.index:
+        found.setdefault(str(model), []).append(str(provider))
+    return {model: names for model, names in found.items() if len(names) > 1}

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llmlab.analysis import label_logprob
 from llmlab.client import AnswerForms, ChatClient
 from llmlab.display import Tally
 from llmlab.engine.budget import Budget
@@ -29,6 +30,7 @@ from llmlab.errors import (
     TrialError,
 )
 from llmlab.limits import Grant
+from llmlab.parsing import thinking_in
 from llmlab.records import Reply, TokenUsageAttempt, Trial
 from llmlab.results import Journal, NoJournal, Store
 
@@ -227,7 +229,7 @@ class Attempts:
             except Exception as raised:
                 # The wait may be the user's own function; the attempt is kept all the same.
                 bugs = (raised,)
-        attempt = self._attempt(asked, sent, reply, error, follows.retry_in_s)
+        attempt = self._attempt(asked, sent, reply, error, follows.retry_in_s, value)
         self._tokens.learn(attempt.trial.model, attempt.usage)
         self._budget.settle(sent.worst_usd, attempt.cost_usd, may_be_billed=attempt.may_be_billed)
         try:
@@ -304,8 +306,15 @@ class Attempts:
         return f"the first {SAME_ERRORS_STOP} trials failed the same way: {error}"
 
     def _attempt(
-        self, asked: Asked, sent: _Sent, reply: Reply, error: AttemptError | None, retry_in_s: float | None
+        self,
+        asked: Asked,
+        sent: _Sent,
+        reply: Reply,
+        error: AttemptError | None,
+        retry_in_s: float | None,
+        value: object = None,
     ) -> TokenUsageAttempt:
+        served = reply.served
         return TokenUsageAttempt(
             trial=asked.trial,
             attempt=asked.before + asked.tried,
@@ -324,9 +333,15 @@ class Attempts:
             may_be_billed=reply.may_be_billed,
             finish_reason=reply.finish_reason,
             model_returned=reply.model_returned,
+            provider=served.provider,
+            system_fingerprint=served.system_fingerprint,
+            service_tier=served.service_tier,
+            answer_form=_form_in_words(sent.body),
             request_id=reply.request_id,
             http_status=reply.http_status,
             content=reply.content,
+            reasoning=(served.reasoning or thinking_in(reply.content)) if self._setup.keep_reasoning else None,
+            label_logprob=label_logprob(served.tokens, value) if error is None else None,
             notes=reply.notes,
         )
 
@@ -345,6 +360,12 @@ def carry_over(trials: Iterable[Trial], store: Store) -> Iterable[Asked]:
     """The trials as they are when a run begins."""
     began = time.monotonic()
     return (Asked(trial, store.attempts_before(trial.position), began) for trial in trials)
+
+
+def _form_in_words(body: Mapping[str, Any]) -> str:
+    """How the form of the answer was asked for."""
+    form = body.get("response_format")
+    return str(form.get("type")) if isinstance(form, Mapping) else "text"
 
 
 def _correction(content: str, error: ParseError) -> list[dict[str, Any]]:

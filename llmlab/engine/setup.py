@@ -72,6 +72,7 @@ class Setup:
     limiter: RateLimiter | None
     journal: str | Path | None
     max_cost_usd: float | None
+    keep_reasoning: bool
     grace_s: float
     on_stop: Literal["return", "raise"]
     progress: bool | str

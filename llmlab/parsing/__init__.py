@@ -13,9 +13,10 @@ from llmlab.errors import InputError
 from llmlab.parsing.base import Parsed, Parser
 from llmlab.parsing.functions import function_parser, text_parser
 from llmlab.parsing.labels import category_parser
+from llmlab.parsing.marks import thinking_in
 from llmlab.parsing.models import model_parser
 
-__all__ = ["Parsed", "Parser", "make_parser"]
+__all__ = ["Parsed", "Parser", "make_parser", "thinking_in"]
 
 
 def make_parser(

@@ -122,6 +122,19 @@ def without_thinking(text: str) -> str:
     return answer
 
 
+def thinking_in(text: str | None) -> str | None:
+    """The thinking before the answer, with its marks; `None` if there is none."""
+    if not text:
+        return None
+    try:
+        answer = without_thinking(text)
+    except ParseError:
+        # All of it is thinking.
+        return text.strip(BLANK)
+    whole = text.strip(BLANK)
+    return None if answer == whole else whole.removesuffix(answer).strip(BLANK) or None
+
+
 def _marks(text: str) -> list[_Mark]:
     found = []
     for match in _MARK.finditer(text):

@@ -72,3 +72,12 @@ def test_no_usage_raises_or_counts_less_than_nothing(raw):
 def test_the_estimate_of_a_prompt_is_its_characters():
     messages = [{"content": "x" * 40}, {"content": [{"type": "text", "text": "y"}]}]
     assert 10 < prompt_tokens({"messages": messages}) < 30
+
+
+@pytest.mark.parametrize("more", [
+    {"prompt_tokens_details": {"cache_write_tokens": 7}}, {"cache_creation_input_tokens": 7},
+    {"prompt_tokens_details": {"cached_tokens": 1, "cache_creation_tokens": 7}},
+])  # fmt: skip
+def test_cache_writes_are_read_under_their_names(more):
+    usage, _ = read_usage({"prompt_tokens": 10, "completion_tokens": 2} | more)
+    assert usage.cache_write_tokens == 7

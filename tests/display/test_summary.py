@@ -14,7 +14,7 @@ from llmlab.display import Summary
 from llmlab.display.hints import HINTS
 from llmlab.records import Usage
 from llmlab.results import Results
-from tests.helpers import attempt, failing, keys_of, results_of, trial_of
+from tests.helpers import START, attempt, failing, keys_of, results_of, trial_of
 
 VOID = {"path", "polyline", "br"}
 
@@ -231,3 +231,19 @@ def test_a_hundred_thousand_trials_stay_compact():
     assert len(results.predictions) == len(results.attempts) == 100_000
     page = results._repr_html_()
     assert len(page) < 10_000
+
+
+def test_several_providers_of_one_model_are_named_and_how_to_pin_one():
+    keys = keys_of(["a", "b", "c"])
+    served = ["Slow", "Fast", "Fast"]
+    made = [(attempt(trial_of(keys, at), provider=name), "x") for at, name in enumerate(served)]
+    line = results_of(keys, made).summary()["served by"]
+    assert line == "Fast, Slow for m; to pin it: extra_body={'provider': {'only': ['Fast']}}"
+    assert "served by" not in results_of(keys, made[1:]).summary()
+
+
+def test_the_time_between_sessions_is_no_duration():
+    keys = keys_of(["a", "b"])
+    first = attempt(trial_of(keys, 0), started_at=START, latency_s=1.0, session=1)
+    second = attempt(trial_of(keys, 1), started_at=START + 1000, latency_s=2.0, session=2)
+    assert results_of(keys, [(first, "x"), (second, "x")]).summary()["duration"] == "3.0 s"

@@ -4,7 +4,7 @@ import pytest
 
 from llmlab.errors import EmptyAnswerError, ParseError, TruncatedError
 from llmlab.parsing import make_parser
-from llmlab.parsing.marks import answer_in, without_thinking
+from llmlab.parsing.marks import answer_in, thinking_in, without_thinking
 
 DRAFT = 'Maybe {"label": "billing"}? The payment went through, it is the app that crashes.'
 LABELS = make_parser(["bug", "billing", "other"])
@@ -154,3 +154,14 @@ def test_many_marks_take_no_time():
             assert isinstance(answer_in(text), str)
         except ParseError:
             continue
+
+
+@pytest.mark.parametrize(("text", "thinking"), [
+    ("<think>because</think>bug", "<think>because</think>"),
+    ("bug", None),
+    ("<think>never ends", "<think>never ends"),
+    ("", None),
+    (None, None),
+])  # fmt: skip
+def test_the_thinking_before_an_answer(text, thinking):
+    assert thinking_in(text) == thinking
