@@ -129,6 +129,7 @@ def run_experiment(
     categories: object = None,
     response_model: type | None = None,
     parse: Callable[[str], Any] | None = None,
+    examples: pd.DataFrame | None = None,
     runs: int = 1,
     requests_per_minute: float | Literal["auto"] | EllipsisType | None = ...,
     tokens_per_minute: float | None = None,
@@ -164,14 +165,19 @@ def run_experiment(
         "long": "…"}`` each is asked, and its name is the column `prompt`.
     model : str or list of str
         One or several models; each is asked about every unit.
-    categories : list of str or Enum class, optional
-        The labels an answer may have; `prediction` is one of them. The form is asked for by JSON schema where the model
-        takes it, else by JSON mode, else in words, which is found out once per model. At most one of `categories`,
-        `response_model` and `parse`; without any the prediction is the text.
+    categories : list of str or numbers, mapping, or Enum class, optional
+        The labels an answer may have; `prediction` is one of them. Numbers stand in their order. A mapping of labels to
+        their definitions, a codebook, puts the definitions into every message. The form is asked for by JSON schema
+        where the model takes it, else by JSON mode, else in words, which is found out once per model. At most one of
+        `categories`, `response_model` and `parse`; without any the prediction is the text.
     response_model : type, optional
         A pydantic model; its fields become columns of `predictions`.
     parse : callable, optional
         Text → prediction. A `ValueError` from it means that the answer is not readable: it is asked for again.
+    examples : DataFrame, optional
+        Rows with the units' columns and the right answer in `prediction`: they stand before each question, asked by
+        the same prompt and answered in the same form. A unit that is an example is asked like the others, and is left
+        out of `score`, `compare`, `sheet` and `shares`.
     runs : int
         How often each unit is asked, at least 1.
     requests_per_minute : float, "auto" or None
@@ -232,6 +238,7 @@ def run_experiment(
     """
     return PendingResults(run=_in_foreground, setup=Setup(
         units=units, prompt=prompt, model=model, categories=categories, response_model=response_model, parse=parse,
+        examples=examples,
         runs=runs, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         max_concurrent=max_concurrent, max_retries=max_retries, retry=retry, reask_with_error=reask_with_error,
         reasoning_effort=reasoning_effort, timeout=timeout, base_url=base_url, api_key=api_key, client=client,

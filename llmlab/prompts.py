@@ -21,7 +21,8 @@ _NAMED = r"(?<!\{)\{\{(?P<literal>\w+)\}\}(?!\})|\{(?P<field>%s)\}"
 _IDENTIFIER = r"[A-Za-z_]\w*"
 # Placeholders as other tools write them; here double braces stand for literal ones.
 _DOUBLED = re.compile(r"\{{1,2}\s*(.+?)\s*\}{1,2}")
-_FROM_USER = ("user", "system", "developer")
+_TO_SYSTEM = ("system", "developer")
+_FROM_USER = ("user", *_TO_SYSTEM)
 # How arrays of any library become lists: numpy and pandas, Arrow, polars, a scalar of Arrow.
 _LISTS = ("tolist", "to_pylist", "to_list", "as_py")
 _BLOCK = 64
@@ -38,6 +39,8 @@ class Messages:
     units : Units
     instruction : str, optional
         Appended to the last message that is not the model's own: before the beginning of an answer (prefill).
+    examples : list of messages
+        Questions with their answers, which stand before the unit's own question, after what is said to the system.
 
     Attributes
     ----------
@@ -51,8 +54,15 @@ class Messages:
         text, a prompt of the wrong kind.
     """
 
-    def __init__(self, prompt: Prompt, units: Units, instruction: str | None = None) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        units: Units,
+        instruction: str | None = None,
+        examples: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self._instruction = instruction or ""
+        self._examples = list(examples)
         self._source = _Callable(prompt, units) if callable(prompt) else _Template(prompt, units)
         self.used = self._source.used
 
@@ -70,7 +80,10 @@ class Messages:
         for part in itertools.chain.from_iterable(_parts(message) for message in messages):
             if isinstance(part, Image):
                 part.check()
-        return _with_instruction(messages, self._instruction) if self._instruction else messages
+        if self._instruction:
+            messages = _with_instruction(messages, self._instruction)
+        first = next((at for at, message in enumerate(messages) if message["role"] not in _TO_SYSTEM), len(messages))
+        return [*messages[:first], *self._examples, *messages[first:]] if self._examples else messages
 
 
 def _with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[dict[str, Any]]:

@@ -79,6 +79,7 @@ def compare(
             }
         )
     table = pd.DataFrame(rows)
+    table.attrs["notes"] = list(predictions.attrs.get("notes", ()))
     if "total_tokens" in table:
         table["total_tokens"] = table["total_tokens"].astype("Int64")
     for name in (

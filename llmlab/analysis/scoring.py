@@ -80,10 +80,10 @@ def score(
     measure : {"nominal", "ordinal", "interval"}
         Of labels in order, how far wrong ones are off is measured too.
     """
-    weights, notes = 1.0, ()
+    weights, notes = 1.0, tuple(predictions.attrs.get("notes", ()))
     if isinstance(gold, pd.DataFrame):
         sheet = read_sheet(gold, predictions["unit_id"])
-        gold, notes = sheet.labels, sheet.notes
+        gold, notes = sheet.labels, (*notes, *sheet.notes)
         weights = predictions["unit_id"].map(1 / sheet.probability).astype(float)
     truth = gold_of(predictions, gold)
     labels = label_codes(predictions["prediction"])[1]

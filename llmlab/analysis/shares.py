@@ -120,7 +120,7 @@ def shares(
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys([*arm_columns(predictions.columns), "group", *measures])))
     frame = frame.astype(dict.fromkeys(("units", "coded", "more_to_halve"), "Int64"))
     frame = frame.drop(columns="group") if by is None else frame.rename(columns={"group": by})
-    frame.attrs["notes"] = list(notes)
+    frame.attrs["notes"] = [*predictions.attrs.get("notes", ()), *notes]
     return frame
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.client import prompt_tokens
+from llmlab.engine.preview import preview, warnings
 from llmlab.engine.setup import Setup
 from llmlab.errors import EmptyInputError, InputError
 from llmlab.records import Usage
@@ -79,6 +80,8 @@ class Estimate:
         Models without a known price.
     pilot : llmlab.Results or None
         The pilot's answers. They count: ``results = await estimate.pilot.rerun_failed()`` asks the rest.
+    warnings : tuple of str
+        What looks wrong: texts longer than the model reads, empty cells, equal texts.
     by_model : DataFrame
         `model`, `calls`, `prompt_tokens_low`, `prompt_tokens_high`, `completion_tokens_low`, `completion_tokens_high`,
         `usd_low`, `usd_high`.
@@ -92,6 +95,19 @@ class Estimate:
     unpriced: tuple[str, ...]
     pilot: Any
     by_model: pd.DataFrame
+    warnings: tuple[str, ...]
+    setup: Setup
+
+    def messages(self, n: int = 3) -> pd.DataFrame:
+        """What is sent, exactly: about the first unit, the longest one, and others drawn at random.
+
+        Returns
+        -------
+        DataFrame
+            One row per unit × prompt: `unit_id`, `prompt` (if there are several), `chosen`, `tokens` (reckoned from its
+            characters), `messages`.
+        """
+        return preview(self.setup, n)
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<12} {text}" for name, text in self._lines())
@@ -99,7 +115,18 @@ class Estimate:
     def _repr_html_(self) -> str:
         rows = (f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in self._lines())
         # Without the classes JupyterLab sets two dollar signs as mathematics.
-        return f"<table class='mathjax_ignore tex2jax_ignore'>{''.join(rows)}</table>"
+        table = f"<table>{''.join(rows)}</table>"
+        return f"<div class='mathjax_ignore tex2jax_ignore'>{table}{self._as_sent()}</div>"
+
+    def _as_sent(self) -> str:
+        """The messages of three units, to be unfolded."""
+        parts = []
+        for row in self.messages().to_dict("records"):
+            texts = [f"{one['role']}: {one['content']}" for one in row["messages"]]
+            head = html.escape(f"{row['chosen']}: {row['unit_id']}")
+            text = html.escape("\n\n".join(texts)[:4000])
+            parts.append(f"<b>{head}</b><pre style='white-space:pre-wrap;margin:2px 0 10px'>{text}</pre>")
+        return f"<details><summary>messages as they are sent</summary>{''.join(parts)}</details>" if parts else ""
 
     def _lines(self) -> list[tuple[str, str]]:
         if self.usd is None:
@@ -115,6 +142,8 @@ class Estimate:
             ("cost", money),
             ("time", time),
             ("from", source),
+            *[("warning", text) for text in self.warnings],
+            ("as sent", "plan.messages(3), if this is plan"),
         ]
 
 
@@ -170,6 +199,8 @@ def forecast(setup: Setup, pilot: Any = None) -> Estimate:
         unpriced=unpriced,
         pilot=pilot,
         by_model=table,
+        warnings=warnings(setup),
+        setup=setup,
     )
 
 

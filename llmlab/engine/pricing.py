@@ -18,7 +18,7 @@ class PriceList:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._prices: dict[str, Any] = {}
+        self._found: dict[str, Any] = {}
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
         """Price of one call in US dollars; `None` if tokens or price are unknown."""
@@ -36,16 +36,25 @@ class PriceList:
 
     def estimate_usd(self, model: str, prompt: int, completion: int, cached: int = 0) -> float | None:
         """Price of so many tokens; `cached` is part of `prompt`."""
-        price = self._prices[model] if model in self._prices else self._prices.setdefault(model, self._find(model))
-        if price is None:
+        known = self._known(model)
+        if known is None:
             return None
         from genai_prices import Usage as PricedUsage
 
         try:
             usage = PricedUsage(input_tokens=prompt, output_tokens=completion, cache_read_tokens=cached)
-            return float(price.calc_price(usage)["total_price"])
+            return float(known.model_price.calc_price(usage)["total_price"])
         except (LookupError, ValueError, TypeError, ArithmeticError):
             return None
+
+    def context_tokens(self, model: str) -> int | None:
+        """How many tokens the model reads at most; `None` if nobody knows."""
+        known = self._known(model)
+        return None if known is None else known.model.context_window
+
+    def _known(self, model: str) -> Any:
+        """Model and price as the list has them, looked up once; `None` if it has not."""
+        return self._found[model] if model in self._found else self._found.setdefault(model, self._find(model))
 
     def _find(self, model: str) -> Any:
         from genai_prices import Usage as PricedUsage
@@ -55,7 +64,7 @@ class PriceList:
         providers: tuple[dict[str, Any], ...] = ({"provider_api_url": self._base_url}, routed)
         for provider in providers:
             try:
-                return calc_price(PricedUsage(input_tokens=1, output_tokens=1), model_ref=model, **provider).model_price
+                return calc_price(PricedUsage(input_tokens=1, output_tokens=1), model_ref=model, **provider)
             except (LookupError, ValueError):
                 continue
         return None

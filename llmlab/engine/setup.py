@@ -15,6 +15,7 @@ from types import EllipsisType
 from typing import Any, Literal
 
 from llmlab.client import Endpoint, checked_request, resolve, without
+from llmlab.engine.examples import Examples
 from llmlab.engine.pricing import PriceList
 from llmlab.engine.retry import RetryPolicy
 from llmlab.errors import InputError
@@ -56,6 +57,7 @@ class Setup:
     categories: object
     response_model: type | None
     parse: Callable[[str], Any] | None
+    examples: object = field(repr=False)
     runs: int
     requests_per_minute: float | Literal["auto"] | EllipsisType | None
     tokens_per_minute: float | None
@@ -156,8 +158,16 @@ class Setup:
     @cached_property
     def messages(self) -> dict[str | None, Messages]:
         """What is sent about a unit, by the prompt's name."""
-        instruction = self.parser.instruction
-        return {name: Messages(prompt, self.plan.units, instruction) for name, prompt in self.prompts.items()}
+        units, instruction, shown = self.plan.units, self.parser.instruction, self.few_shot
+        return {
+            name: Messages(prompt, units, instruction, shown.turns(prompt, instruction))
+            for name, prompt in self.prompts.items()
+        }
+
+    @cached_property
+    def few_shot(self) -> Examples:
+        """The examples that stand before each question."""
+        return Examples.read(self.examples, self.plan, self.parser)
 
     @cached_property
     def policy(self) -> RetryPolicy:
@@ -224,7 +234,10 @@ class Setup:
             "prompt": named.get(None),
             "prompts": None if None in named else named,
             "categories": None if parser.categories is None else list(parser.categories),
+            "definitions": dict(parser.definitions),
             "fields": dict(parser.fields),
+            "examples": len(self.few_shot.answers),
+            "example_units": self.few_shot.among(self.plan.units, self.messages),
             "schema": parser.schema,
             "parameters": self._told,
             "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,

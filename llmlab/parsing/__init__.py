@@ -12,11 +12,11 @@ from collections.abc import Callable
 from llmlab.errors import InputError
 from llmlab.parsing.base import Parsed, Parser
 from llmlab.parsing.functions import function_parser, text_parser
-from llmlab.parsing.labels import category_parser
+from llmlab.parsing.labels import category_parser, is_ordered
 from llmlab.parsing.marks import thinking_in
 from llmlab.parsing.models import model_parser
 
-__all__ = ["Parsed", "Parser", "make_parser", "thinking_in"]
+__all__ = ["Parsed", "Parser", "is_ordered", "make_parser", "thinking_in"]
 
 
 def make_parser(
@@ -28,7 +28,8 @@ def make_parser(
     ----------
     categories
         The labels, each a str: a list, tuple, set (then sorted), Series, Index, array, categorical or its dtype;
-        or an Enum class, whose members' values are delivered.
+        or an Enum class, whose members' values are delivered; or a mapping of labels to their definitions. Labels may
+        be numbers instead, which stand in their order.
     response_model
         A pydantic model class; answers are its instances.
     parse

@@ -42,6 +42,8 @@ class Parser(ABC):
         What is appended to the prompt so that the model answers in this form.
     categories
         The values an answer can have, in the caller's order; `None` when they are open.
+    definitions
+        What each category means, by its label; empty if nobody said.
     schema
         `name`, `strict` and `schema`, as `response_format={"type": "json_schema", "json_schema": …}` takes them.
     fields
@@ -50,6 +52,7 @@ class Parser(ABC):
 
     instruction: str | None = None
     categories: tuple[object, ...] | None = None
+    definitions: Mapping[str, str] = field(default_factory=dict)
     schema: dict[str, Any] | None = None
     fields: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -91,6 +94,16 @@ class Parser(ABC):
         if finish_reason is None or finish_reason.casefold() != "stop":
             notes += (f"finish_reason {finish_reason}"[:60] if finish_reason else "no finish_reason",)
         return Parsed(value, notes)
+
+    @abstractmethod
+    def written(self, value: object) -> str:
+        """The answer that gives this value, as a model is to write it.
+
+        Raises
+        ------
+        InputError
+            No answer gives it.
+        """
 
     @abstractmethod
     def _read(self, text: str, how: Ended) -> Read:

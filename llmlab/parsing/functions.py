@@ -20,6 +20,9 @@ class FunctionParser(Parser):
 
     function: Callable[[str], object]
 
+    def written(self, value: object) -> str:
+        return str(value)
+
     def _read(self, text: str, how: Ended) -> Read:
         if how is Ended.UNKNOWN:
             raise TruncatedError(f"The text may be cut off: {how.value}.")

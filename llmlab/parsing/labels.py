@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from numbers import Real
 from typing import Any
 
 from llmlab.errors import InputError, InvalidLabelError, ParseError, TruncatedError
@@ -70,6 +73,13 @@ class CategoryParser(Parser):
             check_stands_alone(found, self._others(value, found.after))
         return value, tuple(dict.fromkeys(found.notes + notes))
 
+    def written(self, value: object) -> str:
+        match = self._match(value)
+        if match is None:
+            raise InputError(f"{value!r} is not one of the categories.{self.choices}")
+        label = next(label for label, one in self.exact.items() if one is match[0])
+        return _form(match[0] if label == json.dumps(match[0]) else label)
+
     def _begins_another(self, answer: str) -> bool:
         begun = _normal(answer.strip(BLANK))
         return any(key.startswith(begun) and key != begun for key in self.normalised)
@@ -102,10 +112,13 @@ class CategoryParser(Parser):
         return found[0][0], notes + found[0][1]
 
     def _match(self, label: object) -> Read | None:
-        if isinstance(label, str) and label in self.exact:
-            return self.exact[label], ()
-        if isinstance(label, int | float):  # 4 and true are spelled like the categories "4" and "true"
+        if isinstance(label, int | float):
+            if is_ordered([label]) and is_ordered(self.exact.values()):
+                return next(((one, ()) for one in self.exact.values() if one == label), None)
+            # 4 and true are spelled like the categories "4" and "true".
             label = json.dumps(label)
+        elif isinstance(label, str) and label in self.exact:
+            return self.exact[label], ()
         if not isinstance(label, str):
             return None
         label = label.strip(BLANK)
@@ -119,9 +132,10 @@ def category_parser(categories: object) -> Parser:
     Raises
     ------
     InputError
-        There are none, one is no text, or two cannot be told apart in an answer.
+        There are none, one is neither text nor a number, or two cannot be told apart in an answer.
     """
     exact = _labels(categories)
+    definitions = _definitions(categories, exact)
     seen: dict[str, str] = {}
     for label in exact:
         other = seen.setdefault(_normal(label), label)
@@ -130,20 +144,27 @@ def category_parser(categories: object) -> Parser:
                 f"The categories {other!r} and {label!r} cannot be told apart in an answer: case, spaces, hyphens "
                 "and punctuation around them do not count. Rename one."
             )
-    listed = ", ".join(json.dumps(label, ensure_ascii=False) for label in exact)
+    numbers = all(is_ordered([value]) and label == json.dumps(value) for label, value in exact.items())
+    written = list(exact.values()) if numbers else list(exact)
+    listed = ", ".join(json.dumps(label, ensure_ascii=False) for label in written)
     # Each answer is written out: small models copy what they are shown, a placeholder too.
-    forms = [json.dumps({"label": label}, ensure_ascii=False) for label in exact]
+    forms = [_form(label) for label in written]
     either = " or ".join([", ".join(forms[:-1]), forms[-1]] if len(forms) > 1 else forms)
+    whole = all(isinstance(label, int) for label in written)
+    kind = {"type": "string"} if not numbers else {"type": "integer" if whole else "number"}
+    meaning = "\n".join(f"- {label}: {text}" for label, text in definitions.items())
     schema = {
         "type": "object",
-        "properties": {"label": {"type": "string", "enum": list(exact)}},
+        "properties": {"label": {**kind, "enum": written, **({"description": meaning} if meaning else {})}},
         "required": ["label"],
         "additionalProperties": False,
     }
     return CategoryParser(
-        instruction=f"Answer with JSON only: {either}.",
+        # Servers often keep the schema from the model: the definitions stand in the message whatever the form.
+        instruction=(f"The categories:\n{meaning}\n\n" if meaning else "") + f"Answer with JSON only: {either}.",
         schema={"name": "category", "strict": True, "schema": schema},
         categories=tuple(exact.values()),
+        definitions=definitions,
         exact=exact,
         normalised={key: exact[label] for key, label in seen.items()},
         choices=f" Choose one of: {listed if len(listed) <= 500 else listed[:500] + '…'}.",
@@ -151,29 +172,65 @@ def category_parser(categories: object) -> Parser:
     )
 
 
+def _form(label: object) -> str:
+    return json.dumps({"label": label}, ensure_ascii=False)
+
+
+def is_ordered(categories: Iterable[object]) -> bool:
+    """Whether the categories stand in an order: numbers do."""
+    return all(isinstance(one, Real) and not isinstance(one, bool) and math.isfinite(one) for one in categories)
+
+
 def _labels(categories: Any) -> dict[str, object]:
-    """Label that the model sees → the caller's own object."""
+    """Label that the model sees → the caller's own object; numbers in their order."""
     if isinstance(categories, type) and issubclass(categories, Enum):
         pairs = [(item.value if isinstance(item.value, str) else item.name, item.value) for item in categories]
     else:
         values = getattr(getattr(categories, "dtype", categories), "categories", categories)  # of a categorical
         if isinstance(values, set | frozenset):
             values = sorted(values, key=str)
+        elif isinstance(values, Mapping):
+            values = list(values)
         elif hasattr(values, "tolist") and getattr(values, "ndim", 0) == 1:  # Series, Index, array
             values = values.tolist()
         if not isinstance(values, list | tuple):
-            raise InputError(f"categories is {short(values)}, but must be a list of str or an Enum class.")
-        pairs: list[tuple[Any, Any]] = [(item, item) for item in values]
+            raise InputError(
+                f"categories is {short(values)}, but must be a list of str or of numbers, a mapping of labels to their "
+                "definitions, or an Enum class."
+            )
+        if values and is_ordered(values):
+            # 3.0 of a column with gaps is the 3 that a person means.
+            values = [int(one) if one == int(one) else float(one) for one in sorted(values)]
+            pairs: list[tuple[Any, Any]] = [(json.dumps(item), item) for item in values]
+        else:
+            pairs = [(item, item) for item in values]
     if not pairs:
         raise InputError("categories is empty: give the labels that an answer may have.")
     for label, _ in pairs:
         if not isinstance(label, str) or not label.strip(BLANK):
-            raise InputError(f"The category {label!r} ({type(label).__name__}) must be a str that is not blank.")
+            raise InputError(
+                f"The category {label!r} ({type(label).__name__}) must be a str that is not blank; "
+                "or all of them must be numbers."
+            )
     labels = dict(pairs)
     if len(labels) < len(pairs):
         double = next(label for index, (label, _) in enumerate(pairs) if label in dict(pairs[:index]))
         raise InputError(f"The category {double!r} is given twice. Of a column of labels pass `column.unique()`.")
     return labels
+
+
+def _definitions(categories: Any, exact: Mapping[str, object]) -> dict[str, str]:
+    """What each label means, in one line, if the caller said."""
+    if not isinstance(categories, Mapping):
+        return {}
+    meaning = {label: categories[value] for label, value in exact.items()}
+    wrong = next((label for label, text in meaning.items() if not isinstance(text, str) or not text.strip(BLANK)), None)
+    if wrong is not None:
+        raise InputError(
+            f"The category {wrong!r} is defined as {short(meaning[wrong])}, but a definition must be a text that is "
+            "not blank. Without definitions pass a list of labels."
+        )
+    return {label: " ".join(text.split()) for label, text in meaning.items()}
 
 
 def _normal(label: str) -> str:

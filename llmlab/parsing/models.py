@@ -22,6 +22,15 @@ class ModelParser(Parser):
 
     model: Any
 
+    def written(self, value: object) -> str:
+        import pydantic
+
+        try:
+            made: Any = value if isinstance(value, self.model) else self.model.model_validate_json(_as_json(value))
+        except (TypeError, ValueError, pydantic.ValidationError) as error:
+            raise InputError(f"{short(value)} is no {self.model.__name__}: {error}") from error
+        return made.model_dump_json(by_alias=True)
+
     def _read(self, text: str, how: Ended) -> Read:
         import pydantic
 
@@ -67,6 +76,11 @@ def model_parser(model: Any) -> Parser:
         fields=_fields(model, schema),
         model=model,
     )
+
+
+def _as_json(value: object) -> str:
+    """A value as JSON; a text is JSON already."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _fields(model: Any, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:

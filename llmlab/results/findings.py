@@ -31,6 +31,11 @@ class Findings(ABC):
 
     @property
     @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What was asked."""
+
+    @property
+    @abstractmethod
     def fields(self) -> dict[str, dict[str, Any]]:
         """The fields of the answers."""
 
@@ -50,6 +55,17 @@ class Findings(ABC):
                 f"There are: {analysis.listed_fields(self.fields)}."
             )
         return self.predictions
+
+    @property
+    def _judged(self) -> pd.DataFrame:
+        """As `_labels`, without the units that are examples in the prompt: the model has been told their answers."""
+        predictions = self._labels
+        told = self.units.index[self.description.get("example_units") or []]
+        if not len(told):
+            return predictions
+        rest = predictions[~predictions["unit_id"].isin(list(told))]
+        rest.attrs["notes"] = [f"{len(told)} units left out, as they are examples in the prompt"]
+        return rest
 
     def consensus(self, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0) -> pd.DataFrame:
         """The majority label of each unit and model; see `llmlab.analysis.consensus`."""
@@ -75,7 +91,7 @@ class Findings(ABC):
         self, gold: analysis.Gold, *, measure: analysis.Measure = "nominal", level: float = 0.95, seed: int = 0
     ) -> analysis.Score:
         """Accuracy, F1 and confusion against gold labels by unit id, or a sheet; see `llmlab.analysis.score`."""
-        return analysis.score(self._labels, gold, measure=measure, level=level, seed=seed)
+        return analysis.score(self._judged, gold, measure=measure, level=level, seed=seed)
 
     def sheet(
         self, n: int, *, more: Literal["disagreement", "low confidence"] | None = None, seed: int = 0
@@ -84,21 +100,24 @@ class Findings(ABC):
 
         Write it to a file, fill in `label`, read it back, and pass it to `score`, `shares` or `corrected`.
         """
-        return analysis.draw_sheet(self._labels, self.units, n, more=more, seed=seed)
+        return analysis.draw_sheet(self._judged, self.units, n, more=more, seed=seed)
 
     def shares(
         self, gold: pd.DataFrame, *, by: str | None = None, beyond: bool = False, level: float = 0.95, seed: int = 0
     ) -> pd.DataFrame:
         """The share of each label, naive, by hand and corrected by a sheet; see `llmlab.analysis.shares`."""
-        return analysis.shares(self._labels, gold, by=by, beyond=beyond, level=level, seed=seed)
+        return analysis.shares(self._judged, gold, by=by, beyond=beyond, level=level, seed=seed)
 
     def corrected(self, gold: pd.DataFrame) -> pd.DataFrame:
         """The units with an outcome corrected by a sheet, for a regression; see `llmlab.analysis.corrected`."""
-        return analysis.corrected(self._labels, gold)
+        return analysis.corrected(self._judged, gold)
 
     def compare(self, gold: analysis.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
         """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.analysis.compare`."""
-        return analysis.compare(self._labels, self.attempts, gold, level=level, seed=seed)
+        predictions = self._judged
+        attempts = self.attempts
+        mine = attempts["unit_id"].isin(predictions["unit_id"]) if predictions.attrs else slice(None)
+        return analysis.compare(predictions, attempts[mine], gold, level=level, seed=seed)
 
     def bottleneck(self) -> pd.DataFrame:
         """What took the time, and what would make the run shorter.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.analysis import field_value
+from llmlab.parsing import is_ordered
 from llmlab.records import STATUSES
 from llmlab.results import columns
 from llmlab.results.store import Store
@@ -88,7 +89,7 @@ def _key(keys: pd.DataFrame) -> list[str]:
 
 def _labels(values: list[Any], categories: Sequence[Any] | None, fields: Sequence[str]) -> Any:
     if categories is not None:
-        return pd.Categorical(values, categories=categories)
+        return pd.Categorical(values, categories=categories, ordered=is_ordered(categories))
     if fields or not all(value is None or isinstance(value, str) for value in values):
         return columns.as_objects(values)
     return columns.strings(values)

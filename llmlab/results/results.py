@@ -199,7 +199,13 @@ class Results(Findings):
             units=self._units,
             store=reread(self._store, parser),
             stopped=self.stopped,
-            description=told | {"categories": labels, "fields": dict(parser.fields), "schema": parser.schema},
+            description=told
+            | {
+                "categories": labels,
+                "fields": dict(parser.fields),
+                "schema": parser.schema,
+                "definitions": dict(parser.definitions),
+            },
             sent=self._sent,
         )
 

@@ -94,9 +94,9 @@ _STEMS = {
 _KEYWORDS_RIGHT, _FLIP_COST = 0.96, 0.90
 _QUOTED = r'"(?:[^"\\\n]|\\.)*"'
 # How llmlab asks for a category or a schema, or how people list categories.
-_FORM = rf'\{{"\w+": (?!"<){_QUOTED}\}}'
+_FORM = rf'\{{"\w+": (?:(?!"<){_QUOTED}|-?[\d.]+)\}}'
 _ASKED = re.compile(
-    rf"Answer with JSON only: (?P<forms>{_FORM}(?:(?:, | or ){_FORM})*)\.?|"
+    rf"(?:The categories:\n(?:- [^\n]*\n)+\n)?Answer with JSON only: (?P<forms>{_FORM}(?:(?:, | or ){_FORM})*)\.?|"
     rf"(?:Answer with[^\n]*?)?one of:?\s*(?P<list>{_QUOTED}(?:\s*(?:,\s*)?(?:or\s+|and\s+)?{_QUOTED})*)\.?"
     r"|Answer with JSON only, matching this JSON schema: (?P<schema>\{[^\n]*)"
 )
@@ -129,6 +129,12 @@ class Reader:
         self.picked.append(scored[len(scored) > 1 and self.draw < flip][2])
         return self.picked[-1]
 
+    def rate(self, numbers: Sequence[Any]) -> Any:
+        """One of the numbers, or the next one, the more often the less accurate."""
+        at = int(_chance(self.text) * len(numbers))
+        off = self.draw < 1 - self.accuracy
+        return numbers[at - 1 if off and at else min(at + off, len(numbers) - 1)]
+
     def fill(self, schema: Any, root: Any, name: str = "", depth: int = 0) -> Any:
         """A value that fits a JSON schema."""
         if not isinstance(schema, dict) or depth > 20:
@@ -142,7 +148,7 @@ class Reader:
             return schema["const"]
         if "enum" in schema:
             words = [member for member in schema["enum"] if isinstance(member, str)]
-            return self.pick(words) if words else schema["enum"][int(_chance(self.text) * len(schema["enum"]))]
+            return self.pick(words) if words else self.rate(schema["enum"])
         for union in ("anyOf", "oneOf", "allOf"):
             if union in schema:
                 fitting = (part for part in schema[union] if (part.get("type") == "null") == deep)
@@ -225,7 +231,9 @@ def say(body: Mapping[str, Any], texts: Sequence[str], reader: Reader) -> str:
     if asked and asked[-1]["forms"]:
         forms = [json.loads(form) for form in re.findall(_FORM, asked[-1]["forms"])]
         ((key, _),) = forms[0].items()
-        return json.dumps({key: reader.pick([form[key] for form in forms])}, ensure_ascii=False)
+        labels = [form[key] for form in forms]
+        label = reader.pick(labels) if isinstance(labels[0], str) else reader.rate(labels)
+        return json.dumps({key: label}, ensure_ascii=False)
     if asked and asked[-1]["list"]:
         label = reader.pick([json.loads(name) for name in re.findall(_QUOTED, asked[-1]["list"])])
         key = _KEY.search(prompt)

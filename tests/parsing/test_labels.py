@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import EmptyAnswerError, InvalidLabelError, ParseError, TruncatedError
+from llmlab.errors import EmptyAnswerError, InputError, InvalidLabelError, ParseError, TruncatedError
 from llmlab.parsing import Parsed, make_parser
 
 YES_NO = make_parser(categories=["yes", "no"])
@@ -256,3 +256,41 @@ def test_no_truncation_becomes_another_label(label, form, why, data):
     for finish_reason in ("stop", "length"):
         with contextlib.suppress(ParseError):
             assert parser.parse(cut, finish_reason).value == label
+
+
+def test_definitions_stand_in_the_message_and_in_the_schema():
+    book = {"billing": "Invoices,\n refunds.", "bug": 'It does "not" work.'}
+    parser = make_parser(book)
+    assert parser.categories == ("billing", "bug")
+    assert parser.definitions == {"billing": "Invoices, refunds.", "bug": 'It does "not" work.'}
+    for text in parser.definitions.values():
+        assert text in parser.instruction
+        assert text in parser.schema["schema"]["properties"]["label"]["description"]
+    assert parser.instruction.startswith("The categories:\n- billing: Invoices, refunds.\n- bug: ")
+    assert parser.parse('{"label": "bug"}') == Parsed("bug")
+    for wrong in ({"a": ""}, {"a": None}, {"a": 1}, {}):
+        with pytest.raises(InputError):
+            make_parser(wrong)
+
+
+@pytest.mark.parametrize("categories", [[3, 1, 2], [1.0, 2.0, 3.0], {1: "low", 3: "high", 2: "middle"}])
+def test_numbers_are_labels_in_order(categories):
+    parser = make_parser(categories)
+    assert parser.categories == (1, 2, 3)
+    assert parser.schema["schema"]["properties"]["label"]["enum"] == [1, 2, 3]
+    assert parser.schema["schema"]["properties"]["label"]["type"] == "integer"
+    assert '{"label": 1}, {"label": 2} or {"label": 3}' in parser.instruction
+    for text, notes in (('{"label": 2}', ()), ('{"label": 2.0}', ()), ('{"label": "2"}', ())):
+        assert parser.parse(text) == Parsed(2, notes)
+    assert parser.parse("2").value == 2
+    for label in ("4", "true", "1.5", "null"):
+        with pytest.raises(InvalidLabelError):
+            parser.parse(f'{{"label": {label}}}')
+    assert parser.written(2) == '{"label": 2}'
+
+
+def test_halves_are_numbers_too_and_what_is_no_number_is_refused():
+    assert make_parser([0.5, 1]).schema["schema"]["properties"]["label"] == {"type": "number", "enum": [0.5, 1]}
+    for wrong in ([1, "a"], [1, float("nan")], [1, float("inf")], [1, 1.0]):
+        with pytest.raises(InputError):
+            make_parser(wrong)
