@@ -34,8 +34,9 @@ _NAMES_FORM = re.compile(
 )
 # The user's own model is at fault, and a simpler form would only hide it.
 _WRONG_SCHEMA = re.compile(r"invalid (json )?schema", re.IGNORECASE)
-# Errors of the server (500) before any answer to a strict form, after which it is probed too.
-_FAILURES_BEFORE_PROBE = 3
+# How often a server must fail with one trial before that trial has a simpler form.
+_FAILURES_BEFORE_PROBE = 2
+_SERVER_FAILED = re.compile(r"50[01]: ")
 
 
 class AnswerForms:
@@ -61,7 +62,7 @@ class AnswerForms:
         self._probes: dict[tuple[str, int], int] = {}
         self._settled: set[str] = set()
         self._answered: set[tuple[str, int]] = set()
-        self._failures: Counter[str] = Counter()
+        self._failures: Counter[tuple[str, int]] = Counter()
 
     def of(self, model: str, position: int = 0) -> dict[str, Any]:
         """The answer form of the next request of a trial, as a part of its body.
@@ -89,7 +90,7 @@ class AnswerForms:
             Of the trial.
         """
         level = self._forms.index(dict(sent))
-        if not isinstance(error, _MAY_BE_THE_FORM):
+        if not isinstance(error, _MAY_BE_THE_FORM) or error.ends == "run" or error.away:
             return False
         if level + 1 == len(self._forms):
             if (model, position) in self._probes:
@@ -116,14 +117,16 @@ class AnswerForms:
         self._probes = {trial: level for trial, level in self._probes.items() if trial[0] != model}
 
     def _may_probe(self, model: str, level: int, error: AttemptError, position: int) -> bool:
-        """Whether this trial is asked with a simpler form to see if the form is the reason."""
-        known = isinstance(error, (ModelNotFoundError, BadResponseError)) or error.about_settings or error.away
+        """Whether this trial is asked again at once with a simpler form, to see if the form is the reason."""
+        known = isinstance(error, (ModelNotFoundError, BadResponseError)) or error.param is not None
         if known or model in self._settled or (model, level) in self._answered:
             return False
         if isinstance(error, OverloadedError):
-            self._failures[model] += 1
-            if self._failures[model] < _FAILURES_BEFORE_PROBE:
-                return False
+            # A server that fails may do better next time, so the trial has its usual retries; the last has the form.
+            self._failures[model, position] += _SERVER_FAILED.match(str(error)) is not None
+            if self._failures[model, position] >= _FAILURES_BEFORE_PROBE:
+                self._probes[model, position] = level + 1
+            return False
         self._probes[model, position] = level + 1
         return True
 

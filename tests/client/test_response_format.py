@@ -80,7 +80,9 @@ async def test_an_answer_that_is_not_readable_may_be_asked_again_with_the_error(
 def test_a_wrong_schema_is_no_rejection_of_the_answer_form():
     forms = AnswerForms(SCHEMA)
     error = errors.ConfigError("400: Invalid schema for response_format 'label': 'additionalProperties' is required")
-    assert not forms.rejected("m", forms.of("m"), error)
+    for _ in range(5):
+        assert not forms.rejected("m", forms.of("m"), error)
+    assert forms.of("m") == AnswerForms(SCHEMA).of("m")
 
 
 def test_no_schema_asks_for_no_form():
@@ -152,12 +154,17 @@ def test_a_form_that_was_answered_is_not_doubted():
     assert forms.rejected("n", forms.of("n", 2), UNKNOWN, 2)
 
 
-def test_a_server_that_fails_is_probed_only_if_it_never_answered():
+def test_a_server_that_fails_gets_a_simpler_form_with_the_last_retry():
     forms, failed = AnswerForms(SCHEMA), errors.OverloadedError("500: internal error")
-    assert [forms.rejected("m", forms.of("m", 0), failed, 0) for _ in range(3)] == [False, False, True]
-    away = errors.OverloadedError("503: no server")
-    away.away = True
-    assert not any(forms.rejected("n", forms.of("n", 0), away, 0) for _ in range(9))
+    strict = forms.of("m", 0)
+    assert not forms.rejected("m", strict, failed, 0)
+    assert forms.of("m", 0) == strict
+    assert not forms.rejected("m", strict, failed, 0)
+    assert forms.of("m", 0) == {"response_format": {"type": "json_object"}}
+    assert forms.of("m", 1) == strict
+    forms.answered("m", strict)
+    assert not any(forms.rejected("m", strict, failed, 2) for _ in range(9))
+    assert forms.of("m", 2) == strict
 
 
 @pytest.mark.parametrize(
@@ -168,6 +175,9 @@ def test_a_server_that_fails_is_probed_only_if_it_never_answered():
         errors.TooLongError("400: too long"),
         errors.ModerationError("400: flagged"),
         errors.TimeoutError("silence"),
+        errors.OverloadedError("409: conflict"),
+        errors.ConfigError("301: base_url redirects to /login"),
+        diagnose(422, {}, {"detail": [{"loc": ["body", "messages"], "msg": "Field required"}]}),
         errors.ModelNotFoundError("404: no such model"),
         errors.BadResponseError("the body is empty"),
         errors.InvalidLabelError("maybe"),
@@ -177,4 +187,6 @@ def test_a_server_that_fails_is_probed_only_if_it_never_answered():
 )
 def test_what_has_another_reason_is_no_matter_of_the_form(error):
     forms = AnswerForms(SCHEMA)
-    assert not forms.rejected("m", forms.of("m"), error)
+    for _ in range(5):
+        assert not forms.rejected("m", forms.of("m"), error)
+    assert forms.of("m") == AnswerForms(SCHEMA).of("m")

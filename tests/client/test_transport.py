@@ -229,10 +229,12 @@ async def test_no_key_that_was_sent_is_in_a_reply():
                 await chat.close()
 
 
-async def test_the_key_of_a_simulated_provider_is_an_ordinary_word():
-    async with chat_server(lambda body, number: completion("a simulated answer")) as server:
-        assert (await send(Endpoint(server.url, "simulated", simulated=True))).content == "a simulated answer"
-        assert (await send(Endpoint(server.url, "simulated"))).content == "a [key] answer"
+async def test_a_key_that_is_a_word_spoils_no_answer():
+    async with chat_server(lambda body, number: completion("a simulated answer of 51mul4t3d")) as server:
+        said = "a simulated answer of 51mul4t3d"
+        assert (await send(Endpoint(server.url, "simulated", simulated=True))).content == said
+        assert (await send(Endpoint(server.url, "simulated"))).content == said
+        assert (await send(Endpoint(server.url, "51mul4t3d"))).content == "a simulated answer of [key]"
 
 
 # connections
