@@ -26,7 +26,7 @@ from llmlab.limits.state import FORMAT
 logger = logging.getLogger("llmlab.limits")
 
 VARIABLE = "LLMLAB_SHARED_LIMITS"
-DEFAULT_WORDS = ("1", "true", "yes", "on", "file")
+ON_WORDS, OFF_WORDS = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 class Store(Protocol):
@@ -99,18 +99,19 @@ class Sharing:
                 if self._over:
                     self.store.close()
                     return
-                now = time.monotonic()
-                due = [grants for grants, at in self._due.items() if at <= now]
-                for grants in due:
-                    del self._due[grants]
-            for grants in due:
-                try:
-                    self.wake(grants, self._step(grants))
-                except Exception:
-                    # A clock that raises, say; acquire must not be the one to notice.
-                    logger.debug("shared limits: a step failed", exc_info=True)
-                    self.wake(grants, RETRY_S)
-            del due
+            self._serve_next()
+
+    def _serve_next(self) -> None:
+        """Take the step that is due first. Between the steps the worker holds no limiter that nobody else uses."""
+        with self._changed:
+            grants = min(self._due, key=self._due.__getitem__)
+            del self._due[grants]
+        try:
+            self.wake(grants, self._step(grants))
+        except Exception:
+            # A clock that raises, say; acquire must not be the one to notice.
+            logger.debug("shared limits: a step failed", exc_info=True)
+            self.wake(grants, RETRY_S)
 
     def _step(self, grants: Grants) -> float:
         """One step of one limiter; returns in how many seconds the next is due."""
@@ -188,7 +189,7 @@ def enlist(grants: Grants, name: str, period_s: float) -> None:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     # Other versions of the state, and other periods, are kept apart.
     digest = f"{digest}:{period_s:g}:{FORMAT}"
-    if not _process.where and os.environ.get(VARIABLE):
+    if not _process.where and _in_environment() not in OFF_WORDS:
         share_limits()
     with _process.lock:
         _process.limiters[grants] = digest
@@ -229,10 +230,15 @@ def share_limits(where: str | os.PathLike[str] | bool | None = None) -> None:
             _process.begin(address, _store(address))
 
 
+def _in_environment() -> str:
+    given = os.environ.get(VARIABLE, "").strip()
+    return given.lower() if given.lower() in (*ON_WORDS, *OFF_WORDS) else given
+
+
 def _address(where: object) -> str:
     if where is None:
-        given = os.environ.get(VARIABLE, "").strip()
-        where = True if given.lower() in ("", *DEFAULT_WORDS) else given
+        given = _in_environment()
+        where = True if given in (*ON_WORDS, *OFF_WORDS) else given
     if where is True:
         import platformdirs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sqlite3
@@ -14,7 +15,7 @@ from llmlab.limits.common import Outcome, Request
 from llmlab.limits.state import step
 
 BUSY_S = 1.0
-ANOTHER_MACHINE_S = 120.0
+SIGNED_EVERY_S, ANOTHER_MACHINE_S = 30.0, 120.0
 
 
 def boot_time() -> float:
@@ -44,6 +45,7 @@ class FileStore:
         self._path = Path(path).expanduser().absolute()
         self._clock = clock
         self._connections: list[tuple[sqlite3.Connection, int]] = []
+        self._signed_at = -math.inf
 
     def __repr__(self) -> str:
         return f"file {self._path}"
@@ -78,7 +80,11 @@ class FileStore:
         try:
             row = connection.execute("SELECT state FROM keys WHERE name = ?", (name,)).fetchone()
             # The time is taken inside, so that it goes the way of the transactions.
-            state, outcome = step(row[0] if row else b"", request, self._clock())
+            now = self._clock()
+            if now >= self._signed_at + SIGNED_EVERY_S:
+                self._sign(connection)
+                self._signed_at = now
+            state, outcome = step(row[0] if row else b"", request, now)
             connection.execute("REPLACE INTO keys (name, state) VALUES (?, ?)", (name, state))
             connection.execute("COMMIT")
         except BaseException:
@@ -110,20 +116,25 @@ class FileStore:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables, and empty them if the machine was started anew: its clock was, too."""
-        here = (socket.gethostname(), _boot())
+        """Make the tables."""
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY, state BLOB NOT NULL)")
         connection.execute("CREATE TABLE IF NOT EXISTS machine (host TEXT, boot TEXT, at REAL)")
+        self._sign(connection)
+        connection.execute("COMMIT")
+
+    def _sign(self, connection: sqlite3.Connection) -> None:
+        """Say that this machine uses the file; empty it if the machine was started anew, as its clock was, too."""
+        host, boot = socket.gethostname(), _boot()
         found = connection.execute("SELECT host, boot, at FROM machine").fetchone()
-        if found is not None and found[0] != here[0] and abs(time.time() - found[2]) < ANOTHER_MACHINE_S:
-            connection.execute("ROLLBACK")
-            raise OSError(
-                f"{self._path.name} is in use on another machine, {found[0]}: several machines share through "
-                'share_limits("redis://…")'
-            )
-        if found is None or found[:2] != here:
+        # Containers of one machine have names of their own, but its clock.
+        same = found is not None and (found[1] == boot if boot else found[0] == host)
+        if found is not None and not same:
+            if found[0] != host and abs(time.time() - found[2]) < ANOTHER_MACHINE_S:
+                raise OSError(
+                    f"{self._path.name} is in use on another machine, {found[0]}: several machines share through "
+                    'share_limits("redis://…")'
+                )
             connection.execute("DELETE FROM keys")
         connection.execute("DELETE FROM machine")
-        connection.execute("INSERT INTO machine VALUES (?, ?, ?)", (*here, time.time()))
-        connection.execute("COMMIT")
+        connection.execute("INSERT INTO machine VALUES (?, ?, ?)", (host, boot, time.time()))

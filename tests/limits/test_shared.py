@@ -267,6 +267,12 @@ def test_the_variable_shares_without_a_line_of_code(tmp_path, words):
     assert [path.suffix for path in tmp_path.rglob("*.sqlite")] == [".sqlite"]
 
 
+@pytest.mark.parametrize("words", ["0", "off", ""])
+def test_the_variable_may_say_no(tmp_path, words):
+    assert run(LLMLAB_SHARED_LIMITS=words, XDG_CACHE_HOME=str(tmp_path)) == ["1", "1"]
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_shares_as_a_process_of_its_own(tmp_path):
     assert run("fork", LLMLAB_SHARED_LIMITS=str(tmp_path / "fork.sqlite"))[0] == "2"

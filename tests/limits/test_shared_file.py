@@ -109,7 +109,7 @@ def test_a_file_in_use_on_another_machine_is_refused_with_the_way_out(path):
     ask(store)
     store.close()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE machine SET host = 'elsewhere'")
+        connection.execute("UPDATE machine SET host = 'elsewhere', boot = 'another'")
     connection.close()
     with pytest.raises(OSError, match=r"in use on another machine, elsewhere.*redis://"):
         ask(store)
@@ -117,6 +117,33 @@ def test_a_file_in_use_on_another_machine_is_refused_with_the_way_out(path):
         connection.execute("UPDATE machine SET at = at - 1000")
     connection.close()
     assert ask(store).in_window == 1
+    store.close()
+
+
+def test_another_machine_that_takes_over_a_file_in_use_is_noticed(path):
+    clock = Clock()
+    store = FileStore(path, clock=clock)
+    ask(store)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE machine SET host = 'elsewhere', boot = 'another'")
+    connection.close()
+    assert ask(store).in_window == 2
+    clock.now = 31.0
+    with pytest.raises(OSError, match="in use on another machine"):
+        ask(store)
+    store.close()
+
+
+def test_a_container_of_the_same_machine_may_have_another_name(path):
+    store = FileStore(path)
+    ask(store)
+    store.close()
+    with sqlite3.connect(path) as connection:
+        [(boot,)] = connection.execute("SELECT boot FROM machine")
+        connection.execute("UPDATE machine SET host = 'container'")
+    connection.close()
+    if boot:
+        assert ask(store).in_window == 2
     store.close()
 
 
