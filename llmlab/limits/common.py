@@ -18,8 +18,8 @@ from llmlab.limits.schedule import Place, Schedule
 
 GRAINS_PER_PERIOD = 400
 MEMBER_S = 10.0
-AHEAD_S = 0.03
-GRACE_S, LEAST_S = 0.1, 0.005
+AHEAD_S, MOST_AHEAD_S = 0.03, 0.25
+GRACE_S, LEAST_S = 0.1, 0.002
 
 
 Event = Literal["answered", "refused", "sent", "given back", "adopted", "paused", "anew"]
@@ -95,6 +95,8 @@ class Request:
         Tokens of those who wait first.
     asks : bool
         Whether it asks for them; if not, it only reports, and keeps the turn that it may be waiting for.
+    ahead_s : float
+        How long before its time leave to send is of use: what a step takes, and a little more.
     """
 
     member: bytes
@@ -102,6 +104,7 @@ class Request:
     reports: Sequence[Report] = ()
     weights: Sequence[float] = ()
     asks: bool = True
+    ahead_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ class Common:
     last : float
         When it was last advanced.
     turns : int
-        Counts the grants.
+        Counts the turns.
     members : dict
         The processes by their random names.
     """
@@ -173,7 +176,7 @@ class Common:
             del self.members[name]
         me = self.members.setdefault(request.member, Member())
         me.seen_at = now
-        granted, look_again_at = self._grant(me, request.weights, now) if request.asks else ([], math.inf)
+        granted, look_again_at = self._grant(me, request, now) if request.asks else ([], math.inf)
         return Outcome(
             granted,
             reported,
@@ -207,23 +210,23 @@ class Common:
                 schedule.refusals.start_anew(at)
         return place
 
-    def _grant(self, me: Member, weights: Sequence[float], now: float) -> tuple[list[Place], float]:
+    def _grant(self, me: Member, request: Request, now: float) -> tuple[list[Place], float]:
         """Places for the first who may leave, and when to ask for the next."""
         schedule, granted, look_again_at = self.schedule, [], math.inf
-        for tokens in weights:
+        ahead_s = max(AHEAD_S, min(request.ahead_s, MOST_AHEAD_S))
+        # Those who were served longer ago and still wait come first; if they do not take their turn in time, they have
+        # gone.
+        before_me = sum(other.until >= now and other.served < me.served for other in self.members.values())
+        theirs_s = min(before_me * len(request.weights) * self.interval_s(), GRACE_S)
+        for tokens in request.weights:
             ready = schedule.ready_at(tokens, now)
-            ahead = AHEAD_S if schedule.has_room(tokens) and ready > schedule.paused_until else 0.0
-            before_me = [other for other in self.members.values() if other.until >= now and other.served < me.served]
-            if ready > now + ahead:
-                look_again_at = ready - ahead
-                break
-            if before_me:
-                # The turn is theirs; if none of them takes it in time, they have gone.
-                theirs_s = min(len(before_me) * self.interval_s(), GRACE_S)
+            ahead = ahead_s if ready > schedule.paused_until else 0.0
+            if before_me or ready > now + ahead:
                 look_again_at = max(max(ready, now) + theirs_s - ahead, now + LEAST_S)
                 break
             leaves = max(ready, now)
             granted.append(schedule.book(tokens, max(ready, min(me.since, leaves)), leaves))
+        if granted:
             self.turns += 1
             me.served = self.turns
         if look_again_at < math.inf:

@@ -139,16 +139,6 @@ class Schedule:
             ready = max(ready, self.window.left_by(*too_many))
         return ready
 
-    def has_room(self, tokens: float) -> bool:
-        """Whether only the pace, and not the window, may keep a request of this weight waiting."""
-        return all(
-            budget.limit is None or used + weight <= budget.limit * self.share
-            for budget, used, weight in (
-                (self.requests, self.window.requests, 1.0),
-                (self.tokens, self.window.tokens, tokens),
-            )
-        )
-
     def book(self, tokens: float, due: float, now: float) -> Place:
         """Take a place. `due` is when it could have left: a late timer must not slow the pace down."""
         self.booked += 1

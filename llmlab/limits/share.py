@@ -22,6 +22,7 @@ from llmlab.limits.schedule import Place, Schedule
 
 MOST_GRANTS, GRANTS_S = 5, 0.03
 LAPSE_S, ON_TIME_S = 0.25, 0.01
+STEPS = 8
 HEARTBEAT_S = 3.0
 PATIENCE_S = 3.0
 RETRY_S = 1.0
@@ -83,6 +84,7 @@ class Share:
         self._tickets: deque[Ticket] = deque()
         self._reports = Reports(schedule, now, wake)
         self._request = Request(b"", _limits(schedule))
+        self._requested_at, self._step_s = now, 0.0
         self._look_at = self._used_at = -math.inf
         self._expected_at = math.inf
         self._in_window, self._factor = schedule.in_window(now), schedule.factor(now)
@@ -102,6 +104,9 @@ class Share:
         while self._tickets:
             ticket = self._tickets[0]
             if ticket.due + LAPSE_S >= now and ticket.place.tokens >= tokens:
+                if len(self._tickets) == 1 and self._look_at <= now and self._most_grants(now) > 1:
+                    # At high rates the next are fetched before these are used up.
+                    self._wake(0.0)
                 return max(ticket.due, self._schedule.paused_until)
             self._reports.unused(self._tickets.popleft().place, now)
         if self._expected_at == math.inf:
@@ -114,7 +119,11 @@ class Share:
 
     def in_window(self, now: float) -> int:
         """Requests of all processes that count against the limit, as of the last step."""
-        return self._in_window if self._mode == "sharing" else self._schedule.in_window(now)
+        if self._mode != "sharing":
+            return self._schedule.in_window(now)
+        # Some places are taken a moment before others have left.
+        most = self._schedule.requests.limit
+        return self._in_window if most is None else min(self._in_window, math.ceil(most))
 
     def factor(self, now: float) -> float:
         """Share of the configured rate, as of the last step."""
@@ -169,15 +178,25 @@ class Share:
         asks = self._takes_turns and now >= self._look_at
         if asks:
             held = len(self._tickets)
-            weights = self._weights(held + _most_grants(self._schedule, now))[held:]
-        self._request = Request(self._member, _limits(self._schedule), reports, weights, asks)
+            weights = self._weights(held + self._most_grants(now))[held:]
+        self._request = Request(self._member, _limits(self._schedule), reports, weights, asks, 2 * self._step_s)
+        self._requested_at = now
         return self._request
+
+    def _most_grants(self, now: float) -> int:
+        """How many to ask for at a time: several only where they leave within an instant, or a step takes long."""
+        limit = self._schedule.requests.limit
+        if limit is None:
+            return 1
+        for_s = max(GRANTS_S, 2 * self._step_s)
+        return max(1, min(MOST_GRANTS, int(for_s / self._schedule.interval_s(limit, now))))
 
     def outcome(self, request: Request, outcome: Outcome, now: float) -> float:
         """Take what a step brought; returns in how many seconds the next is due."""
         if request is not self._request:
             # It took so long that this process went on alone; what it was granted leaves the window unused.
             return RETRY_S
+        self._step_s += (now - self._requested_at - self._step_s) / STEPS
         ahead_s = now - outcome.now
         self._reports.taken(outcome.reported)
         lost = outcome.generation != self._generation != b""
@@ -236,9 +255,3 @@ class Share:
 
 def _limits(schedule: Schedule) -> Limits:
     return Limits(schedule.requests.limit, schedule.tokens.limit, schedule.period_s, schedule.burst, schedule.margin_s)
-
-
-def _most_grants(schedule: Schedule, now: float) -> int:
-    """How many to ask for at a time: several only where they leave within an instant."""
-    limit = schedule.requests.limit
-    return 1 if limit is None else max(1, min(MOST_GRANTS, int(GRANTS_S / schedule.interval_s(limit, now))))

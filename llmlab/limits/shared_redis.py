@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import struct
 import time
+from typing import cast
 from urllib.parse import urlsplit
 
 from llmlab.errors import InputError
@@ -14,17 +14,18 @@ from llmlab.limits.state import step
 
 PREFIX = "llmlab:limits:"
 ANSWER_S = 1.0
-TRIES = 50
+TRY_S = 2.0
 KEEP_PERIODS = 10
 VERSION = struct.Struct("<Q")
 
-# Store the new state only if nobody else has stored one since it was read.
+# Store the new state only if nobody else has stored one since it was read; if so, tell it and the time.
 SWAP = """
-if (redis.call('GETRANGE', KEYS[1], 0, 7) == ARGV[1]) then
+if redis.call('GETRANGE', KEYS[1], 0, 7) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-    return 1
+    return {}
 end
-return 0
+local now = redis.call('TIME')
+return {redis.call('GET', KEYS[1]) or '', now[1], now[2]}
 """
 
 
@@ -73,24 +74,29 @@ class RedisStore:
         """
         key = PREFIX + name
         keep_ms = int(1000 * KEEP_PERIODS * request.limits.period_s)
-        for turn in range(TRIES):
-            both = self._redis.pipeline(transaction=False)
-            both.get(key)
-            both.time()
-            found, (seconds, microseconds) = both.execute()
+        give_up_at = time.monotonic() + TRY_S
+        both = self._redis.pipeline(transaction=False)
+        both.get(key)
+        both.time()
+        found, (seconds, microseconds) = both.execute()
+        while True:
             found = found or b""
-            state, outcome = step(found[VERSION.size :], request, seconds + microseconds / 1e6)
+            state, outcome = step(found[VERSION.size :], request, int(seconds) + int(microseconds) / 1e6)
             version = VERSION.unpack_from(found)[0] if found else 0
-            if self._swap(key, found[: VERSION.size], VERSION.pack(version + 1) + state, keep_ms):
+            other = self._swap(key, found[: VERSION.size], VERSION.pack(version + 1) + state, keep_ms)
+            if not other:
                 return outcome
-            time.sleep(random.uniform(0, min(0.0005 * (turn + 1), 0.01)))
-        raise OSError("too many processes at once")
+            if time.monotonic() > give_up_at:
+                raise OSError("too many processes at once")
+            found, seconds, microseconds = other
 
-    def _swap(self, key: str, before: bytes, state: bytes, keep_ms: int) -> bool:
+    def _swap(self, key: str, before: bytes, state: bytes, keep_ms: int) -> list[bytes]:
+        """Store the state if it follows on `before`; else what is there instead: (state, seconds, microseconds)."""
         try:
-            return bool(self._redis.evalsha(self._sha, 1, key, before, state, keep_ms))
+            answer = self._redis.evalsha(self._sha, 1, key, before, state, keep_ms)
         except self._no_script:
-            return bool(self._redis.eval(SWAP, 1, key, before, state, keep_ms))
+            answer = self._redis.eval(SWAP, 1, key, before, state, keep_ms)
+        return cast("list[bytes]", answer)
 
     def close(self) -> None:
         """Close the connections; the next step opens them again."""

@@ -56,14 +56,17 @@ def test_a_place_is_granted_a_moment_ahead_so_that_nobody_is_late():
     assert place.sent_at == pytest.approx(101.0)
 
 
-def test_but_never_while_the_window_is_full():
+def test_also_a_place_that_is_not_free_yet_but_will_be():
     store = Store()
     for _ in range(2):
         store.step(A, [0.0], requests=2, burst=2)
-    store.now += 60.99
-    assert store.step(A, [0.0], requests=2, burst=2).granted == []
-    store.now += 0.2
-    assert len(store.step(A, [0.0], requests=2, burst=2).granted) == 1
+    store.now += 60.9
+    refused = store.step(A, [0.0], requests=2, burst=2)
+    assert refused.granted == []
+    store.now = refused.look_again_at
+    [place] = store.step(A, [0.0], requests=2, burst=2).granted
+    assert place.sent_at == pytest.approx(161.0, abs=0.16)
+    assert place.sent_at >= 161.0
 
 
 def test_who_was_served_last_leaves_the_turn_to_the_other_who_waits():
