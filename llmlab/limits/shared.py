@@ -49,6 +49,7 @@ class Sharing:
         self._pid = os.getpid()
         self._due: dict[Grants, float] = {}
         self._changed = threading.Condition()
+        self._talking = threading.Lock()
         self._over = False
         self._thread = threading.Thread(target=self._work, name="llmlab shared limits", daemon=True)
         self._thread.start()
@@ -73,6 +74,16 @@ class Sharing:
         with self._changed:
             self._over = True
             self._changed.notify()
+
+    def hold(self) -> None:
+        """Until `go_on`, the worker is between two steps, so that a fork leaves no lock behind in the child."""
+        self._talking.acquire()
+        self._changed.acquire()
+
+    def go_on(self) -> None:
+        """End `hold`."""
+        self._changed.release()
+        self._talking.release()
 
     def wake(self, grants: Grants, in_s: float) -> None:
         """Take a step for this limiter in so many seconds, or earlier."""
@@ -121,7 +132,8 @@ class Sharing:
         with grants.lock.timed() as now:
             request = share.request(now)
         try:
-            outcome = self.store.step(share.name, request)
+            with self._talking:
+                outcome = self.store.step(share.name, request)
         except Exception as error:
             with grants.lock.timed() as now:
                 next_s = share.fail(_words(error), now)
@@ -146,6 +158,7 @@ class _Process:
         self.limiters: weakref.WeakKeyDictionary[Grants, str] = weakref.WeakKeyDictionary()
         self.where = ""
         self.sharing: list[Sharing] = []
+        self.held: list[Grants] = []
 
     def begin(self, where: str, store: Store) -> None:
         with self.lock:
@@ -167,9 +180,28 @@ class _Process:
                     grants.share = Alone(grants.schedule)
                     grants.waiters.serve(now)
 
+    def before_fork(self) -> None:
+        """Take every lock, as a child would find those of other threads taken for ever."""
+        self.lock.acquire()
+        self.held = list(self.limiters) if self.sharing else []
+        for grants in self.held:
+            grants.lock.__enter__()
+        for sharing in self.sharing:
+            sharing.hold()
+
     def after_fork(self) -> None:
-        """In a child: locks and the worker are the parent's. What is needed is made when a limiter is used."""
-        self.lock, self.sharing = threading.RLock(), []
+        """Give them back."""
+        for sharing in self.sharing:
+            sharing.go_on()
+        for grants in self.held:
+            grants.lock.__exit__()
+        self.held = []
+        self.lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """The worker stayed behind in the parent: another one is made when a limiter is used."""
+        self.after_fork()
+        self.sharing = []
 
     def begin_again(self) -> None:
         with self.lock:
@@ -181,7 +213,11 @@ class _Process:
 
 _process = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.after_fork)
+    os.register_at_fork(
+        before=_process.before_fork,
+        after_in_parent=_process.after_fork,
+        after_in_child=_process.after_fork_in_child,
+    )
 
 
 def enlist(grants: Grants, name: str, period_s: float) -> None:
