@@ -1,0 +1,137 @@
+"""What ends with an error is decided by structure; words count only in the provider's own message, about row or wait."""
+
+import pytest
+
+from llmlab import errors
+from llmlab.client.failures import diagnose
+from tests.client.test_error_body import GOOGLE
+
+
+def error(message="", **more):
+    return {"error": {"message": message} | more}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "ends"),
+    [
+        # the model: it is gone, out of quota, or refuses a setting
+        (404, error("The model `x` does not exist", code="model_not_found"), errors.ModelNotFoundError, "model"),
+        (400, error("has been decommissioned", code="model_decommissioned"), errors.ModelNotFoundError, "model"),
+        (503, error("No available channel for model x", code="model_not_found"), errors.ModelNotFoundError, "model"),
+        (403, {"message": "This model is not available in your subscription tier", "type": "tier_not_allowed"},
+         errors.ModelNotFoundError, "model"),
+        (404, error("deployment missing", code="DeploymentNotFound"), errors.ModelNotFoundError, "model"),
+        (429, [GOOGLE], errors.QuotaError, "model"),
+        (429, error("Rate limit reached on tokens per day (TPD): Limit 500000"), errors.QuotaError, "model"),
+        (400, error("no", param="temperature"), errors.ConfigError, "model"),
+        (422, {"detail": [{"loc": ["body", "seed"], "msg": "not an integer"}]}, errors.ConfigError, "model"),
+        (400, [error('Unknown name "safety_settings": Cannot find field.', status="INVALID_ARGUMENT")],
+         errors.ConfigError, "model"),
+        (400, error("Unrecognized request argument supplied: safety_identifier"), errors.ConfigError, "model"),
+        # the run: the key, the account, the address
+        (401, error("whatever"), errors.AuthenticationError, "run"),
+        (400, error("API key not valid.", status="INVALID_ARGUMENT", details=[{"reason": "API_KEY_INVALID"}]),
+         errors.AuthenticationError, "run"),
+        (429, error("x", type="insufficient_quota"), errors.CreditError, "run"),
+        (402, {"error": "Insufficient balance", "requiredBalance": 0.1, "status": 402}, errors.CreditError, "run"),
+        (400, error("Access denied.", code="Arrearage"), errors.CreditError, "run"),
+        (400, error("Your credit balance is too low to access the API"), errors.CreditError, "run"),
+        (429, error("budget", type="budget_exceeded"), errors.CreditError, "run"),
+        (403, error("x", code="unsupported_country_region_territory"), errors.ConfigError, "run"),
+        (405, "", errors.ConfigError, "run"),
+        # the trial: too long, moderated, not understood
+        (400, error("x", code="context_length_exceeded", param="messages"), errors.TooLongError, "trial"),
+        (400, error("x", type="exceed_context_size_error"), errors.TooLongError, "trial"),
+        (400, error("max_tokens is 10, the maximum context length 8", param="max_tokens"), errors.TooLongError, "trial"),
+        (400, {"message": "The decoder prompt (length 5023) is longer than the maximum model length of 4096."},
+         errors.TooLongError, "trial"),
+        (400, {"error": "This model's maximum prompt length is 131072 but the request contains 537812 tokens."},
+         errors.TooLongError, "trial"),
+        (400, error("The input token count (9) exceeds the maximum number of tokens allowed (8)"),
+         errors.TooLongError, "trial"),
+        (400, error("Input tokens exceed the configured limit of 8 tokens"), errors.TooLongError, "trial"),
+        (400, error("Range of input length should be [1, 8]: input is too long"), errors.TooLongError, "trial"),
+        (500, error("the request exceeds the available context size"), errors.TooLongError, "trial"),
+        (413, "<html><h1>413 Request Entity Too Large</h1></html>", errors.TooLongError, "trial"),
+        (400, error("x", code="content_filter", param="prompt"), errors.ModerationError, "trial"),
+        (400, error("x", innererror={"code": "ResponsibleAIPolicyViolation"}), errors.ModerationError, "trial"),
+        (400, error("x", code="data_inspection_failed"), errors.ModerationError, "trial"),
+        (400, error("x", type="SensitiveContentDetected"), errors.ModerationError, "trial"),
+        (403, error("Your input was flagged", metadata={"flagged_input": "api key"}), errors.ModerationError, "trial"),
+        (403, "<!DOCTYPE html><title>Attention Required! | Cloudflare</title>", errors.RequestError, "trial"),
+        (400, error("no", param="messages[0].content"), errors.RequestError, "trial"),
+        (422, error("computer says no"), errors.RequestError, "trial"),
+        # a wait
+        (429, error("Please try again in 0s. Visit https://x.org/account/billing", code="rate_limit_exceeded"),
+         errors.RateLimitError, None),
+        (429, error("on requests per minute (RPM): Limit 30. For 1000 per day upgrade"), errors.RateLimitError, None),
+        (429, error("You exceeded your current quota. Please retry in 1.5s.", status="RESOURCE_EXHAUSTED"),
+         errors.RateLimitError, None),
+        (400, {"__type": "com.amazon#ThrottlingException", "message": "Rate exceeded"}, errors.RateLimitError, None),
+        (408, error("Request took too long to process, please retry."), errors.TimeoutError, None),
+        (503, error("Loading model", type="unavailable_error"), errors.OverloadedError, None),
+        (529, error("Overloaded", type="overloaded_error"), errors.OverloadedError, None),
+        (400, error("Failed to validate JSON", code="json_validate_failed", failed_generation='{"label": "billing"'),
+         errors.BadResponseError, None),
+    ],
+)  # fmt: skip
+def test_the_smallest_thing_ends(status, body, kind, ends):
+    found = diagnose(status, {}, body)
+    assert (type(found), found.ends) == (kind, ends)
+
+
+WORDS = "billing quota api key per day too long flagged safety model not found credit balance unsupported schema"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        error("no", failed_generation=WORDS),
+        error("no", input=WORDS),
+        error("no", metadata={"provider_name": WORDS}),
+        {"detail": [{"loc": ["body", "messages"], "msg": "no", "input": WORDS, "ctx": {"error": WORDS}}]},
+        error("no") | {"request": {"messages": [{"role": "user", "content": WORDS}]}},
+        error(f'We cannot answer this: "{WORDS}".'),
+        error(f"We cannot answer “{WORDS}”"),
+    ],
+)
+def test_words_that_are_quoted_decide_nothing(body):
+    found = diagnose(400, {}, body)
+    assert found.ends in ("trial", None)
+    assert type(found) in (errors.RequestError, errors.BadResponseError)
+
+
+def test_headers_of_the_cloud_tell_the_kind():
+    found = diagnose(400, {"x-amzn-errortype": "ThrottlingException:http://internal"}, {"message": "Rate exceeded"})
+    assert type(found) is errors.RateLimitError
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "once_answered"),
+    [
+        (403, {"message": "Forbidden"}, "trial"),
+        (403, error("blocked"), "trial"),
+        (403, error("no", code="invalid_api_key"), None),
+        (403, error("Your API key is not allowed"), None),
+        (404, error("Not Found"), "model"),
+        (401, error("no"), None),
+    ],
+)
+def test_what_may_be_the_text_is_the_text_once_the_key_has_been_good(status, body, once_answered):
+    found = diagnose(status, {}, body)
+    assert found.ends == "run"
+    assert found.ends_once_answered == once_answered
+
+
+@pytest.mark.parametrize("status", [502, 503, 504, 529, 498])
+def test_nobody_was_there(status):
+    assert diagnose(status, {}, "").away
+    assert not diagnose(500, {}, "").away
+    assert not diagnose(429, {}, "").away
+
+
+def test_a_wait_in_the_body_is_the_hint():
+    loading = {"error": "Model x is currently loading", "estimated_time": 20.5}
+    assert diagnose(503, {}, loading).retry_after_s == 20.5
+    assert diagnose(429, {}, error("x", retry_after=12)).retry_after_s == 12
+    assert diagnose(429, {"llm_provider-retry-after": "2"}, error("x")).retry_after_s == 2
