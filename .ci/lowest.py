@@ -5,6 +5,8 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-for requirement in project["dependencies"] + project["optional-dependencies"]["test"]:
-    name, version = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)", requirement).groups()
-    print(f"{name}=={version}")
+extras = project["optional-dependencies"]
+for requirement in [*project["dependencies"], *(each for name in extras if name != "dev" for each in extras[name])]:
+    found = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)", requirement)
+    if found:
+        print(f"{found[1]}=={found[2]}")

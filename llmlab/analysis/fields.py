@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.errors import InputError
+from llmlab.pandas_versions import text_array
 from llmlab.records import trial_key
 
 Fields = Mapping[str, Mapping[str, Any]]
@@ -78,7 +79,7 @@ def one_field(predictions: pd.DataFrame, name: str, fields: Fields) -> tuple[pd.
     cells = np.empty(len(values), object)
     cells[:] = values
     kinds = {type(value) for value in values if value is not None}
-    array = pd.array(cells, dtype="str") if kinds == {str} else pd.array(cells)
+    array = text_array(cells) if kinds == {str} else pd.array(cells)
     return frame.assign(prediction=pd.Series(array, index=frame.index)), None
 
 
@@ -94,7 +95,7 @@ def _row_per_label(frame: pd.DataFrame, values: list[Any], labels: list[Any]) ->
     said = [None if value is None else one in value for value in values for one in labels]
     key = trial_key(frame.columns)
     longer = longer.assign(prediction=pd.Categorical(said, categories=[False, True]))
-    longer.insert(list(longer.columns).index(key[-1]), "label", pd.Series(label, dtype="str"))
+    longer.insert(list(longer.columns).index(key[-1]), "label", text_array(label))
     return longer
 
 

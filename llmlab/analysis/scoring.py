@@ -187,7 +187,8 @@ def _mean(right: pd.Series, weights: pd.Series) -> float:
 
 
 def _confusion(rows: pd.DataFrame, labels: pd.Index) -> pd.DataFrame:
-    said = rows["prediction"].astype(object).where(rows["status"] == "ok").fillna(NONE)
+    said = rows["prediction"].astype(object)
+    said = said.where((rows["status"] == "ok") & said.notna(), NONE)
     truth = rows["gold_"].rename("gold")
     if (rows["weight_"] == 1).all():
         table = pd.crosstab(truth, said.rename("predicted"))

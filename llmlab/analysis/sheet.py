@@ -11,6 +11,7 @@ import pandas as pd
 from llmlab.analysis.gold import by_id, matched_ids
 from llmlab.analysis.votes import label_codes
 from llmlab.errors import InputError
+from llmlab.pandas_versions import text_array
 
 MORE = ("disagreement", "low confidence")
 
@@ -75,7 +76,7 @@ def draw_sheet(
     own = units.loc[list(ids[drawn])].reset_index(drop=True)
     own = own.rename(columns={name: f"{name}_" for name in own.columns if name in taken})
     frame = pd.DataFrame({"unit_id": predictions["unit_id"].drop_duplicates().array.take(drawn)}).join(own)
-    return frame.assign(label=pd.array([None] * n, dtype="str"), probability=probability[drawn])
+    return frame.assign(label=text_array([None] * n), probability=probability[drawn])
 
 
 def read_sheet(sheet: pd.DataFrame, unit_ids: pd.Series) -> Sheet:

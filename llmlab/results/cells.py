@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmlab.pandas_versions import TEXT, text_array
+
 _TAG = "$"
 # A Timestamp is a datetime, and a datetime is a date: the narrowest first.
 _TIMES: dict[str, Any] = {"timestamp": pd.Timestamp, "datetime": datetime.datetime, "date": datetime.date}
@@ -91,8 +93,10 @@ def from_texts(cells: list[str | None], how: Any) -> pd.Series:
         objects[:] = [None if cell is None else decode(json.loads(cell)) for cell in cells]
         column = pd.Series(objects, dtype=object)
         with contextlib.suppress(ValueError, TypeError):
-            return column.astype(how["json"])
+            return column.astype(TEXT if how["json"] == "str" else how["json"])
         return column
+    if how == "str":
+        return pd.Series(text_array(cells))
     dtype: Any = pd.api.types.pandas_dtype(how)
     if isinstance(dtype, pd.StringDtype):
         return pd.Series(cells, dtype=dtype)

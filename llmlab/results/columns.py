@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
+from llmlab.pandas_versions import text_array
 from llmlab.records import ATTEMPT, STATUSES, Column, Declaration
 from llmlab.results.cells import whole
 
@@ -267,19 +268,12 @@ def kept(column: Column) -> Kept:
 
 
 def strings(texts: Sequence[str | None]) -> Any:
-    """Texts as pandas keeps them: type `str`, or objects before pandas 3, where `str` would make None a text."""
+    """Texts as pandas keeps them; half a surrogate pair becomes a question mark."""
     try:
-        return _strings(texts)
+        return text_array(texts)
     except UnicodeEncodeError:
         # Half a surrogate pair fits no column of text; the journal keeps it as it was.
-        return _strings([t if t is None else whole(t) for t in texts])
-
-
-def _strings(texts: Sequence[str | None]) -> Any:
-    return pd.array(as_objects(texts), dtype="str") if _STR_HOLDS_NA else as_objects(texts)
-
-
-_STR_HOLDS_NA = isinstance(pd.api.types.pandas_dtype("str"), pd.StringDtype)
+        return text_array([t if t is None else whole(t) for t in texts])
 
 
 def named(codes: np.ndarray, names: Sequence[str]) -> Any:

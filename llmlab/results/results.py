@@ -13,6 +13,7 @@ import pandas as pd
 from llmlab import analysis
 from llmlab.display import Summary, summary_html
 from llmlab.errors import EmptyInputError, InputError
+from llmlab.pandas_versions import own_copy
 from llmlab.parsing import make_parser
 from llmlab.records import STATUSES, PredictionCategoryTokens, Trial
 from llmlab.results import book, frames
@@ -89,7 +90,7 @@ class Results(Findings):
         """One row per HTTP attempt, failed ones too."""
         if "attempts" not in self._frames:
             self._frames["attempts"] = frames.attempts_frame(self._store, self._keys)
-        return self._frames["attempts"].copy(deep=False)
+        return own_copy(self._frames["attempts"])
 
     @property
     @documented(PREDICTION_COLUMNS)
@@ -108,7 +109,7 @@ class Results(Findings):
                 fields=list(self._fields),
                 names=self._own_names,
             )
-        return self._frames["predictions"].copy(deep=False)
+        return own_copy(self._frames["predictions"])
 
     @property
     def description(self) -> dict[str, Any]:
@@ -217,7 +218,7 @@ class Results(Findings):
     @property
     def units(self) -> pd.DataFrame:
         """The units' own columns, indexed by `unit_id`."""
-        return self._units.copy(deep=False)
+        return own_copy(self._units)
 
     def outcomes(self) -> Iterator[PredictionCategoryTokens]:
         """Each trial with its prediction and all its attempts, as records."""

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from llmlab.errors import InputError
+from llmlab.pandas_versions import own_copy, text_array
 
 # The methods by which tables of other libraries become pandas: dask; polars' lazy frames; polars, Arrow, Hugging Face,
 # cudf; modin; Spark; BigQuery; DuckDB. The first that an object has is called.
@@ -52,7 +53,7 @@ def as_frame(units: object) -> pd.DataFrame:
     """
     units = converted(units)
     if isinstance(units, pd.DataFrame):
-        frame = units.copy(deep=False)
+        frame = own_copy(units)
         names = [name for name in frame.columns if not isinstance(name, str)]
         if names:
             raise InputError(f"Column names must be text, not {names[0]!r}.")
@@ -75,11 +76,11 @@ def as_frame(units: object) -> pd.DataFrame:
         return as_frame(pd.DataFrame(units))  # a structured array of numpy
     rows = list(units)
     if not rows:
-        return pd.DataFrame({"text": pd.Series([], dtype="str")})
+        return pd.DataFrame({"text": text_array([])})
     if set(map(type, rows)) == {str}:
         # Spares pandas the guess, which takes longer than all else for a million texts.
         with contextlib.suppress(UnicodeEncodeError):
-            return pd.DataFrame({"text": pd.array(rows, dtype="str")})
+            return pd.DataFrame({"text": text_array(rows)})
     if all(isinstance(row, Mapping) for row in rows):
         return _tolerant_frame([dict(row) for row in rows])
     for place, row in enumerate(rows):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmlab.pandas_versions import text_array
 from llmlab.records import Trial
 
 
@@ -141,8 +142,8 @@ class Plan:
         keys = {
             "unit": unit.astype("int64"),
             "unit_id": pd.Series(ids).reset_index(drop=True),
-            "model": pd.array(model, dtype="str"),
-            "prompt": pd.array(prompt, dtype="str"),
+            "model": text_array(model),
+            "prompt": text_array(prompt),
             "run": run.astype("int64"),
         }
         if self.prompts == (None,):

@@ -11,6 +11,7 @@ from pandas.testing import assert_frame_equal
 from sklearn import metrics
 
 import llmlab as ll
+from llmlab.pandas_versions import TEXT
 from llmlab.parsing import make_parser
 from tests.helpers import ask, attempt, keys_of, results_of, trial_of
 
@@ -108,7 +109,7 @@ def test_labels_stand_in_the_order_of_the_field_and_numbers_are_ordered():
     assert intensity.cat.ordered
     assert intensity.dropna().tolist() == [3] * 7
     assert made.of("urgent").categories == [False, True]
-    assert made.of("why").predictions["prediction"].dtype == "str"
+    assert made.of("why").predictions["prediction"].dtype == TEXT
     assert made.of("why").categories is None
 
 

@@ -13,6 +13,7 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 import llmlab as ll
 from llmlab.engine.retry import RetryPolicy
 from llmlab.errors import InputError
+from llmlab.pandas_versions import TEXT
 from llmlab.records import TOKENS, TokenUsageAttempt, Trial, Usage, own_columns
 from llmlab.results import ATTEMPT_COLUMNS, PREDICTION_COLUMNS, Results, Store
 from llmlab.units import read_units
@@ -43,7 +44,8 @@ def made(*attempts, units=("a", "b", "c"), values=None, errors=None, stopped=Non
 
 
 def declared(columns, frame):
-    return {name: one.dtype for name, one in columns.items() if name not in ("unit_id", "prediction")}, {
+    types = {name: TEXT if one.dtype == "str" else one.dtype for name, one in columns.items()}
+    return {name: kind for name, kind in types.items() if name not in ("unit_id", "prediction")}, {
         name: str(frame[name].dtype) for name in columns if name not in ("unit_id", "prediction")
     }
 
@@ -89,8 +91,8 @@ class Reading(pydantic.BaseModel):
     [
         ({"categories": CATEGORIES}, [], "category"),
         ({"response_model": Reading}, ["category", "score", "certain", "tags"], "object"),
-        ({"parse": str.upper}, [], "str"),
-        ({}, [], "str"),
+        ({"parse": str.upper}, [], TEXT),
+        ({}, [], TEXT),
     ],
 )
 @pytest.mark.parametrize("units", [[], pd.DataFrame({"text": []}), pd.DataFrame()])
@@ -253,7 +255,7 @@ async def test_a_response_model_adds_a_column_per_field_of_one_type_also_beside_
     assert set(predictions["status"]) == {"ok", "failed"}
     assert all(isinstance(value, Reading) for value in predictions["prediction"].dropna())
     kinds = predictions[["category", "score", "certain", "tags"]].dtypes.astype(str).tolist()
-    assert kinds == ["str", "Int64", "boolean", "object"]
+    assert kinds == [TEXT, "Int64", "boolean", "object"]
     ok = predictions[predictions["status"] == "ok"]
     assert ok["score"].tolist() == [value.score for value in ok["prediction"]]
     assert (

@@ -8,6 +8,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from llmlab.errors import InputError
+from llmlab.pandas_versions import TEXT
 from llmlab.records import Trial
 from llmlab.results import PREDICTION_COLUMNS
 from llmlab.units import read_units
@@ -91,7 +92,7 @@ def test_no_units_are_no_trials(units):
     laid_out = plan(units, runs=2)
     keys = laid_out.keys()
     assert len(laid_out) == len(keys) == len(list(laid_out.trials())) == 0
-    assert keys.dtypes.drop("unit_id").astype(str).to_dict() == {"unit": "int64", "model": "str", "run": "int64"}
+    assert keys.dtypes.drop("unit_id").astype(str).to_dict() == {"unit": "int64", "model": TEXT, "run": "int64"}
 
 
 @pytest.mark.parametrize(
