@@ -145,6 +145,7 @@ def run_experiment(
     limiter: RateLimiter | None = None,
     journal: str | Path | None = None,
     max_cost_usd: float | None = None,
+    prices: Mapping[str, Sequence[float]] | None = None,
     keep_reasoning: bool = False,
     grace_s: float = 5.0,
     on_stop: Literal["return", "raise"] = "return",
@@ -207,7 +208,12 @@ def run_experiment(
         The lab book: an SQLite file for any number of experiments. It keeps every attempt, and knows an answer by what
         was sent: the same cell run again asks only what has no answer yet, an edited one only what is new.
     max_cost_usd : float, optional
-        The run stops before its cost could exceed this, counting what is in flight at its worst case.
+        The run stops before the experiment's cost could exceed this: earlier results and the journal's count, too, and
+        what is in flight or of unknown cost at its worst case.
+    prices : mapping, optional
+        Your own prices: ``{"my-model": (0.20, 0.80)}`` in US dollars per million tokens in and out, third for cached
+        ones in. Else the provider's own count, else the list's, at the tier that was served. A server on this machine
+        or in a private network has no price unless it is given here.
     keep_reasoning : bool
         Whether the model's thinking is kept, as the column `reasoning` of `attempts`.
     grace_s : float
@@ -242,7 +248,7 @@ def run_experiment(
         runs=runs, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         max_concurrent=max_concurrent, max_retries=max_retries, retry=retry, reask_with_error=reask_with_error,
         reasoning_effort=reasoning_effort, timeout=timeout, base_url=base_url, api_key=api_key, client=client,
-        limiter=limiter, journal=journal, max_cost_usd=max_cost_usd, keep_reasoning=keep_reasoning,
+        limiter=limiter, journal=journal, max_cost_usd=max_cost_usd, prices=prices, keep_reasoning=keep_reasoning,
         grace_s=grace_s, on_stop=on_stop, progress=progress, request=request,
     ))  # fmt: skip
 

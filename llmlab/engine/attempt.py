@@ -16,8 +16,9 @@ from typing import Any
 from llmlab.analysis import label_logprob
 from llmlab.client import AnswerForms, ChatClient
 from llmlab.display import Tally
-from llmlab.engine.budget import Budget
-from llmlab.engine.estimate import TokenEstimate
+from llmlab.engine.budget import budget_of
+from llmlab.engine.estimate import TokenEstimate, completion_limit
+from llmlab.engine.pricing import tier_asked
 from llmlab.engine.setup import Setup
 from llmlab.errors import (
     AttemptError,
@@ -131,7 +132,7 @@ class Attempts:
         self._store, self._journal, self._tally = store, journal, tally
         self._forms = AnswerForms(None if "response_format" in setup.body else setup.parser.schema)
         self._tokens = TokenEstimate()
-        self._budget = Budget(setup.max_cost_usd)
+        self._budget = budget_of(setup, store, self._worst_usd)
         self._answered = 0
         self._reached = False
         self._same = ("", 0)
@@ -154,7 +155,7 @@ class Attempts:
             body = setup.body | {"model": trial.model, "messages": asked.messages + asked.correction} | form
             worst_usd = self._worst_usd(trial.model, body)
             if not await self._budget.reserve(worst_usd):
-                return Next(stop=self._no_room(worst_usd))
+                return Next(stop=self._budget.refusal(worst_usd, is_limited=completion_limit(body) is not None))
             grant = await self._granted(trial.model, body, worst_usd)
         except TrialError as error:
             self._store.fail(trial, error)
@@ -171,13 +172,8 @@ class Attempts:
         """US dollars that the call may cost at most; 0 where no cap asks for it."""
         if self._setup.max_cost_usd is None:
             return 0.0
-        return self._setup.price_list.estimate_usd(model, *self._tokens.worst(model, body)) or 0.0
-
-    def _no_room(self, worst_usd: float) -> str:
-        return (
-            f"max_cost_usd={self._setup.max_cost_usd:g} allows no further call: ${self._budget.spent_usd:,.4f} spent, "
-            f"and one more may cost ${worst_usd:,.4f}"
-        )
+        tokens, tier = self._tokens.worst(model, body), tier_asked(body)
+        return self._setup.price_list.estimate_usd(model, *tokens, tier=tier) or 0.0
 
     async def _granted(self, model: str, body: dict[str, Any], worst_usd: float) -> Grant:
         limiter = self._setup.rate_limiter
@@ -329,7 +325,9 @@ class Attempts:
             retry_in_s=retry_in_s,
             throttled=sent.grant.throttled,
             usage=reply.usage,
-            cost_usd=self._setup.price_list.cost_usd(asked.trial.model, reply.usage),
+            cost_usd=self._setup.price_list.cost_usd(
+                asked.trial.model, reply.usage, served.service_tier or tier_asked(sent.body)
+            ),
             may_be_billed=reply.may_be_billed,
             finish_reason=reply.finish_reason,
             model_returned=reply.model_returned,

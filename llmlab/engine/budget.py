@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from llmlab.analysis import Total
+from llmlab.engine.setup import Setup
+from llmlab.results import Store
+
+NOTHING = Total()
 
 
 class Budget:
@@ -15,6 +23,10 @@ class Budget:
     ----------
     cap_usd : float or None
         US dollars; `None` is no cap.
+    before : Total
+        What the experiment has cost already, in earlier runs too.
+    assumed_usd : float
+        The worst case of its attempts of unknown cost.
 
     Attributes
     ----------
@@ -22,10 +34,10 @@ class Budget:
         What the settled calls cost; a call of unknown cost counts at its worst case.
     """
 
-    def __init__(self, cap_usd: float | None) -> None:
+    def __init__(self, cap_usd: float | None, before: Total = NOTHING, assumed_usd: float = 0.0) -> None:
         self._cap_usd = math.inf if cap_usd is None else cap_usd
-        self._total = Total()
-        self._assumed_usd = 0.0
+        self._total = before
+        self._assumed_usd = assumed_usd
         self._aside_usd = 0.0
         self._calls = 0
         self._settled = asyncio.Event()
@@ -67,3 +79,44 @@ class Budget:
         self._assumed_usd += worst_usd * (total.unknown - self._total.unknown)
         self._total = total
         self._settled.set()
+
+    def refusal(self, worst_usd: float, *, is_limited: bool) -> str:
+        """Why there is no room for a call, and what would make some.
+
+        Parameters
+        ----------
+        is_limited : bool
+            Whether the request limits its answer.
+        """
+        spent, worst = dollars(self.spent_usd), dollars(worst_usd)
+        said = f"max_cost_usd={self._cap_usd:g} allows no further call: ${spent} spent, and one more may cost ${worst}"
+        if is_limited:
+            return f"{said}: raise max_cost_usd"
+        return f"{said}, because its answer has no limit: set max_tokens, or raise max_cost_usd"
+
+
+def budget_of(setup: Setup, store: Store, worst_usd: Callable[[str, dict[str, Any]], float]) -> Budget:
+    """The budget of a whole experiment: what earlier runs and the journal have of it counts.
+
+    Parameters
+    ----------
+    worst_usd : callable
+        Takes a model and a request, and gives what it may cost at most.
+    """
+    if setup.max_cost_usd is None:
+        return Budget(None)
+    table = store.table
+    costs, billed = table.numbers("cost_usd"), np.array(table.array("may_be_billed", np.arange(len(table))))
+    unknown = np.flatnonzero(np.isnan(costs) & billed).tolist()
+    assumed_usd = 0.0
+    for trial in setup.plan.trials([table.position[at] for at in unknown]):
+        body = setup.body | {"model": trial.model, "messages": setup.asks.messages_of(trial)}
+        assumed_usd += worst_usd(trial.model, body)
+    return Budget(setup.max_cost_usd, Total(float(np.nansum(costs)), len(unknown)), assumed_usd)
+
+
+def dollars(amount: float) -> str:
+    """An amount with at least two significant digits: `0.0025`, `0.20`, `12.00`."""
+    if amount <= 0:
+        return "0"
+    return f"{amount:.{max(2, 1 - math.floor(math.log10(amount)))}f}"

@@ -5,6 +5,7 @@ An experiment's calls, tokens, dollars and minutes are reckoned from a count of 
 
 from __future__ import annotations
 
+import functools
 import html
 import math
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import pandas as pd
 
 from llmlab.client import prompt_tokens
 from llmlab.engine.preview import preview, warnings
+from llmlab.engine.pricing import tier_asked
 from llmlab.engine.setup import Setup
 from llmlab.errors import EmptyInputError, InputError
 from llmlab.records import Usage
@@ -182,7 +184,7 @@ def forecast(setup: Setup, pilot: Any = None) -> Estimate:
             calls, prompt, completion = _from_pilot(pilot, str(model), int(trials))
         else:
             calls, prompt, completion = int(trials), *_from_characters(setup, int(trials))
-        dollars = setup.price_list.estimate_usd
+        dollars = functools.partial(setup.price_list.estimate_usd, tier=tier_asked(setup.body))
         usd = [dollars(str(model), round(p), round(c)) for p, c in zip(prompt, completion, strict=True)]
         rows.append([str(model), calls, *map(round, prompt), *map(round, completion), *usd])
     names = ["prompt_tokens_low", "prompt_tokens_high", "completion_tokens_low", "completion_tokens_high"]

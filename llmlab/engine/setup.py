@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from llmlab.client import Endpoint, checked_request, resolve, without
 from llmlab.engine.examples import Examples
-from llmlab.engine.pricing import PriceList
+from llmlab.engine.pricing import PriceList, Prices, tier_asked
 from llmlab.engine.retry import RetryPolicy
 from llmlab.errors import InputError
 from llmlab.limits import RateLimiter, RateLimiterRegistry
@@ -74,6 +74,7 @@ class Setup:
     limiter: RateLimiter | None
     journal: str | Path | None
     max_cost_usd: float | None
+    prices: Prices | None
     keep_reasoning: bool
     grace_s: float
     on_stop: Literal["return", "raise"]
@@ -118,9 +119,14 @@ class Setup:
 
     def _check_prices(self) -> None:
         # Looked up now, as it reads a file: later it would hold up the event loop.
-        unpriced = [name for name in self.models if self.price_list.estimate_usd(name, 1, 1) is None]
+        tier = tier_asked(self.body)
+        unpriced = [name for name in self.models if self.price_list.estimate_usd(name, 1, 1, tier=tier) is None]
         if self.max_cost_usd is not None and unpriced:
-            raise InputError(f"max_cost_usd cannot be kept: the price of {', '.join(unpriced)} is unknown.")
+            at = f" at the tier {tier}" if tier else ""
+            raise InputError(
+                f"max_cost_usd cannot be kept: the price of {', '.join(unpriced)}{at} is unknown. "
+                f"Give it in US dollars per million tokens in and out: prices={{{unpriced[0]!r}: (…, …)}}."
+            )
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -187,7 +193,7 @@ class Setup:
     @cached_property
     def price_list(self) -> PriceList:
         """What calls cost there."""
-        return PriceList(self.endpoint.base_url)
+        return PriceList(self.endpoint.base_url, self.prices, simulated=self.endpoint.simulated)
 
     @cached_property
     def rate_limiter(self) -> RateLimiter:

@@ -6,6 +6,7 @@ A thread of its own writes whole batches with one `fsync` each: the event loop n
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import queue
 import sqlite3
@@ -27,6 +28,7 @@ from llmlab.results.reading import Anew, Parser
 from llmlab.results.store import Store
 
 BATCH = 1000
+EXIT_S = 10.0
 _ATTEMPTS = sqlite.insert_attempt()
 Messages = list[dict[str, Any]]
 
@@ -272,7 +274,13 @@ class Journal:
             return
         if self._thread.ident is None:
             self._thread.start()
+            # A program that ends in the middle of a run still writes what is queued.
+            atexit.register(self._at_exit)
         self._queue.put(what)
+
+    def _at_exit(self) -> None:
+        self.release()
+        self._thread.join(EXIT_S)
 
     # in the thread
 
@@ -283,6 +291,7 @@ class Journal:
                 batch = self._next_batch()
                 over = batch[-1] is None
                 self._write_batch([one for one in batch if one is not None])
+        atexit.unregister(self._at_exit)
 
     def _next_batch(self) -> list[_Entry | _Row | None]:
         """What is queued; ends with None once the journal is released."""

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from llmlab.engine.budget import Budget
+from llmlab.analysis import Total
+from llmlab.engine.budget import Budget, dollars
 
 
 async def test_a_budget_waits_for_calls_in_flight_and_refuses_what_cannot_fit():
@@ -65,3 +66,19 @@ async def test_what_was_not_sent_costs_nothing():
     budget.release(1.0)
     assert await waiting
     assert budget.spent_usd == 0.0
+
+
+@pytest.mark.parametrize(("amount", "said"), [(0, "0"), (0.00012345, "0.00012"), (0.0025, "0.0025"), (0.2, "0.20"),
+                                              (12.0, "12.00"), (1234.5, "1234.50")])  # fmt: skip
+def test_amounts_have_two_significant_digits(amount, said):
+    assert dollars(amount) == said
+
+
+async def test_what_was_spent_before_counts():
+    budget = Budget(1.0, Total(0.5, 1), assumed_usd=0.3)
+    assert budget.spent_usd == 0.8
+    assert not await budget.reserve(0.3)
+    assert await budget.reserve(0.2)
+    assert budget.refusal(0.3, is_limited=True).endswith(
+        "max_cost_usd=1 allows no further call: $0.80 spent, and one more may cost $0.30: raise max_cost_usd"
+    )

@@ -16,8 +16,26 @@ async def test_max_cost_is_never_exceeded(provider):
     assert results.stopped.startswith(f"max_cost_usd={cap:g} allows no further call")
     assert set(predictions["status"]) == {"ok", "not_run"}
     assert len(attempts) == client.counts().requests
+    assert results.stopped.partition("; ")[0].endswith(": raise max_cost_usd")
+    # The cap is on the experiment: neither a rerun nor another kernel with the same journal may go past it.
     again = await results.rerun_failed()
-    assert spent < again.attempts["cost_usd"].sum() <= spent + cap
+    assert spent <= again.attempts["cost_usd"].sum() <= cap
+    assert "allows no further call" in again.stopped
+
+
+async def test_max_cost_counts_what_the_journal_has(provider, tmp_path):
+    client, cap = provider(cost=True), 0.0008
+    for _ in range(3):
+        results = await ask(
+            client, texts(300), max_tokens=20, max_cost_usd=cap, max_concurrent=20, journal=tmp_path / "j.sqlite"
+        )
+        assert cap / 2 < results.attempts["cost_usd"].sum() <= cap
+    assert client.counts().requests == len(results.attempts)
+
+
+async def test_without_a_limit_on_the_answer_the_message_says_so(provider):
+    results = await ask(provider(cost=True), texts(3), max_cost_usd=0.001)
+    assert "$0 spent, and one more may cost $0.0025, because its answer has no limit: set max_tokens" in results.stopped
 
 
 async def test_max_cost_is_kept_where_usage_is_missing(provider):
@@ -27,6 +45,9 @@ async def test_max_cost_is_kept_where_usage_is_missing(provider):
     billed = client.counts().unsent_tokens * 0.6e-6
     assert 0 < billed <= 0.0002
     assert results.attempts["cost_usd"].isna().all()
+    # What may have been billed counts at its worst case in the next run, too.
+    again = await results.rerun_failed()
+    assert len(again.attempts) == len(results.attempts)
 
 
 async def test_max_cost_large_enough_stops_nothing(provider):
