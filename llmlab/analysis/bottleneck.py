@@ -64,8 +64,9 @@ def _spans(attempts: pd.DataFrame) -> dict[str, np.ndarray]:
     done, queued = sent + latency, sent - wait
     begin = queued - queue
     # A trial waits for a retry only if one followed: the last wait of a run that was stopped never came to its end.
-    key = trial_key(attempts.columns)
-    following = pd.Series(begin).groupby([attempts[name].to_numpy() for name in key], sort=False).shift(-1)
+    # Of each key column its codes: a text may hold half a surrogate pair, which no index can.
+    key = [pd.factorize(attempts[name].astype(object))[0] for name in trial_key(attempts.columns)]
+    following = pd.Series(begin).groupby(key, sort=False).shift(-1)
     due = done + attempts["retry_in_s"].astype("Float64").to_numpy(float, na_value=np.nan)
     again = np.fmin(due, following.to_numpy(float))
     retried = following.notna().to_numpy(bool) & (again > done)

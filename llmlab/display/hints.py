@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+RERUN = "results = await results.rerun_failed()"
 HINTS: dict[str, str] = {
     "CancelledError": "it was in flight at the end of the run: ask it again",
     "RateLimitError": "lower requests_per_minute or tokens_per_minute, or set it to 'auto'",
@@ -27,8 +30,28 @@ HINTS: dict[str, str] = {
 }
 
 
-def how_to_go_on(can_rerun: bool) -> str:
-    """What asks the trials that have no answer: code, or a sentence for results that were loaded or copied."""
+NEVER_ANSWERED = frozenset({"EmptyInputError"})
+"""Errors that end a trial for good: to ask it again would not even send a request."""
+OF_THE_SETTINGS = frozenset({"AuthenticationError", "ModelNotFoundError", "ConfigError"})
+"""Errors that stay as long as the settings do, which a rerun keeps."""
+
+
+def how_to_go_on(unanswered: Collection[str], stopped_by: Collection[str], *, can_rerun: bool) -> str:
+    """What asks the trials that have no answer: code, a sentence, or nothing if that would be of no use.
+
+    Parameters
+    ----------
+    unanswered : collection of str
+        Types of the errors of the trials that have no answer; "" for those without one.
+    stopped_by : collection of str
+        Types of the errors of all attempts, if the run was stopped.
+    can_rerun : bool
+        Whether the results know their experiment; those that were loaded or copied do not.
+    """
+    if set(unanswered) <= NEVER_ANSWERED:
+        return ""
+    if OF_THE_SETTINGS & set(stopped_by):
+        return "mend what the error says, then run the experiment again"
     if can_rerun:
-        return "results = await results.rerun_failed()"
-    return "run the experiment again with the same journal; only what is missing is asked"
+        return RERUN
+    return "run the experiment again with the same journal: only what is missing is asked"

@@ -20,6 +20,11 @@ DIGITS = "font-variant-numeric:tabular-nums"
 KEYS = "display:flex;flex-wrap:wrap;gap:2px 16px"
 CELL = "padding:1px 12px 1px 0;text-align:left;vertical-align:top;border:none"
 ONE_LINE = "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
+# Breaks anywhere, so that a long word of an error does not set the width of the page.
+TWO_LINES = (
+    "overflow-wrap:anywhere;overflow:hidden;display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:2"
+)
+CODE = "font-family:var(--jp-code-font-family,monospace);background:none;color:inherit;padding:0"
 NOTE = f"margin-top:8px;border-left:3px solid {NOTICE};padding-left:8px"
 
 
@@ -57,11 +62,23 @@ def key(colour: str, text: str) -> str:
     return f"<span style='white-space:nowrap'><span style='{dot}'></span>{words}</span>"
 
 
-def tile(label: str, value: str, note: str = "", *, drawn: str = "") -> str:
-    """A number under its name, and a note or a drawing below; all escaped by the caller."""
+def apart(left: str, right: str) -> str:
+    """Two texts at the two ends of a line, or below each other where it is narrow; escaped by the caller."""
+    style = "display:flex;justify-content:space-between;flex-wrap:wrap;gap:0 16px"
+    return f"<div style='{style}'><div style='min-width:0;overflow-wrap:anywhere'>{left}</div><div>{right}</div></div>"
+
+
+def row(text: str) -> str:
+    """A line of text with some room above; escaped by the caller."""
+    return f"<div style='margin-top:6px;{DIGITS}'>{text}</div>"
+
+
+def tile(label: str, value: str, note: str = "", *, drawn: str = "", about: str = "") -> str:
+    """A number under its name, a note or a drawing below, what it means in a tooltip; escaped by the caller."""
     below = f"<div style='{MUTED};{DIGITS}'>{note}</div>" if note else ""
+    hint = f" title='{html.escape(about)}'" if about else ""
     return (
-        f"<div style='min-width:0'><div style='{MUTED}'>{label}</div>"
+        f"<div style='min-width:0'{hint}><div style='{MUTED}'>{label}</div>"
         f"<div style='font-size:15px;{DIGITS}'>{value}</div>{below}{drawn}</div>"
     )
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from llmlab.display import words
+from llmlab.display.panel import final_line
 from llmlab.display.tally import Tally
+from llmlab.display.waiting import waiting_for
 from llmlab.display.widget import Widget
 
 LINE_EVERY_S = 10.0
@@ -30,47 +32,46 @@ class Silent:
 
 
 class Text:
-    """A tqdm bar on a terminal, a plain line every ten seconds in a file."""
+    """A bar on a terminal, a plain line every ten seconds in a file."""
 
     def __init__(self, tally: Tally, out: TextIO) -> None:
         from tqdm import tqdm
 
         self._out = out
         self._tty = bool(getattr(out, "isatty", lambda: False)())
+        # The bar takes what the words leave.
         self._bar = tqdm(
-            total=tally.trials, unit="trial", file=self._out, dynamic_ncols=True, disable=not self._tty,
-            bar_format="{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}",
+            total=tally.total, file=self._out, dynamic_ncols=True, disable=not self._tty,
+            bar_format="{n_fmt}/{total_fmt} {desc} {bar:10}",
         )  # fmt: skip
         self._said = tally.clock()
 
     def show(self, tally: Tally, *, last: bool = False, stopped: str | None = None) -> None:
         """Refresh the bar, or print a line when it is time."""
         if self._tty:
-            self._bar.n = tally.done
-            self._bar.set_postfix_str(describe(tally), refresh=True)
+            self._bar.n = tally.answered + tally.failed
+            self._bar.set_description_str(describe(tally, stopped), refresh=True)
             if last:
                 self._bar.close()
-        elif last or tally.clock() - self._said >= LINE_EVERY_S:
+        elif not last and tally.clock() - self._said >= LINE_EVERY_S:
             self._said = tally.clock()
-            print(f"{tally.done}/{tally.trials} {describe(tally)}", file=self._out, flush=True)
-        if last and stopped:
-            print(stopped, file=self._out, flush=True)
+            print(
+                f"{tally.answered + tally.failed}/{tally.total} {describe(tally, stopped)}", file=self._out, flush=True
+            )
+        if last:
+            print(final_line(tally, stopped), file=self._out, flush=True)
 
 
-def describe(tally: Tally) -> str:
-    """The tally in one line."""
-    parts = [f"failed {tally.failed}", f"in flight {tally.in_flight}", f"throttled {tally.throttle_rate:.0%}"]
-    if tally.retrying:
-        parts.append(f"to retry {tally.retrying}")
-    parts.append(f"tokens {words.tokens(tally.prompt_tokens + tally.completion_tokens)}")
-    parts.append(f"cost {words.cost(tally.cost_usd)}")
+def describe(tally: Tally, stopped: str | None = None) -> str:
+    """The tally in one line, the most wanted first: what does not fit into a narrow terminal is at the end."""
+    parts = [] if stopped or tally.done == tally.trials else [words.eta(tally.eta_s)]
+    parts.append(words.cost(tally.cost_usd))
+    if tally.failed:
+        parts.append(f"{tally.failed:,} failed")
+    reason = waiting_for(tally, stopped)
+    parts += [reason.text] if reason.text else []
     parts += words.batches(tally.batches)
-    if tally.paused_s > 0:
-        parts.append(f"paused by the provider, {words.duration(tally.paused_s)}")
-    eta = tally.eta_s
-    if tally.done < tally.trials and eta is not None:
-        parts.append(f"ETA {words.duration(eta)}")
-    return ", ".join(parts)
+    return " · ".join(parts)
 
 
 def _ignore(reason: str) -> None:

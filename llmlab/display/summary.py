@@ -13,6 +13,18 @@ from llmlab.analysis import Total
 from llmlab.display import words
 from llmlab.display.frames import labelled
 from llmlab.display.hints import how_to_go_on
+from llmlab.records import arm_columns
+
+# A smaller share of the time is not worth a word.
+MENTIONED = 0.05
+WAITS = {
+    "outage": "without an answer from the provider",
+    "provider's pause": "paused by the provider",
+    "rate limit": "waiting for the rate limit",
+    "free slots": "waiting for a free slot",
+    "answers": "waiting for answers",
+    "retries": "waiting to ask again",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +52,20 @@ class Summary:
         Models with attempts of unknown cost.
     agreeing, several : int
         Of the units (× model × prompt) with two answered runs or more, those whose runs all agree, and all of them.
+    several_arms : bool
+        Whether there are several models or prompts, each compared for itself.
     throttled : float
         Share of the attempts that waited for the limiter, 0 to 1.
     mean_wait_s : float
         What the attempts waited for the limiter, on average.
     refused : int
         Attempts that the provider refused with a 429.
+    requests_per_minute : float or None
+        The limit; `None` if there is none.
+    bottleneck : DataFrame
+        What took the time, as `Results.bottleneck` says.
     duration_s : float
-        From the first sending to the last answer.
+        Seconds in which the experiment waited or worked, over all its sessions.
     """
 
     trials: int
@@ -69,9 +87,12 @@ class Summary:
     unpriced: tuple[str, ...]
     agreeing: int
     several: int
+    several_arms: bool
     throttled: float
     mean_wait_s: float
     refused: int
+    requests_per_minute: float | None
+    bottleneck: pd.DataFrame
     duration_s: float
     served_by: Mapping[str, list[str]]
 
@@ -81,6 +102,9 @@ class Summary:
         predictions, attempts = results.predictions, results.attempts
         counts = predictions["status"].value_counts()
         agree = analysis.majorities(labelled(results)[1])["agree"].dropna()
+        bottleneck = analysis.bottleneck(attempts)
+        left = predictions.loc[predictions["status"] != "ok", "error_type"].fillna("")
+        unsuccessful = _kinds(attempts[attempts["status"] != "ok"])
         unpriced = attempts[analysis.unknown(attempts, "cost_usd")]["model"]
         amounts = (
             "prompt_tokens",
@@ -98,19 +122,63 @@ class Summary:
             failures=_kinds(predictions[predictions["status"] == "failed"]),
             renamed=renamed,
             stopped=results.stopped or "",
-            go_on=how_to_go_on(can_rerun) if counts.get("ok", 0) < len(predictions) else "",
+            go_on=how_to_go_on(set(left), unsuccessful if results.stopped else (), can_rerun=can_rerun),
             attempts=len(attempts),
-            unsuccessful=_kinds(attempts[attempts["status"] != "ok"]),
+            unsuccessful=unsuccessful,
             **{name: Total.of(attempts, name) for name in amounts},
             unpriced=tuple(sorted(set(unpriced))),
             agreeing=int(agree.sum()),
             several=len(agree),
+            several_arms=len(predictions[arm_columns(predictions.columns)].drop_duplicates()) > 1,
             throttled=_mean(attempts["throttled"]),
             mean_wait_s=_mean(attempts["wait_s"]),
             refused=int(attempts["http_status"].eq(429).sum()),
-            duration_s=_duration_s(attempts),
+            requests_per_minute=results.description.get("requests_per_minute"),
+            bottleneck=bottleneck,
+            duration_s=float(bottleneck["seconds"].sum()),
             served_by=_served_by(attempts),
         )
+
+    @property
+    def waited(self) -> str:
+        """How many attempts waited for the limit, and how long."""
+        if not self.throttled:
+            return "no attempt"
+        normal = f" (normal at {self.requests_per_minute:,.0f} a minute)" if self.requests_per_minute else ""
+        attempts = words.share(self.throttled * self.attempts, self.attempts)
+        return f"{attempts} of attempts, {self.mean_wait_s:.1f} s on average{normal}"
+
+    @property
+    def waits(self) -> str:
+        """What the time went for, the most of it first."""
+        most = self.bottleneck.head(2)
+        shares = zip(most["waited_for"], most["share"].astype(float), strict=True)
+        return ", ".join(f"{words.share(share, 1)} {WAITS[what]}" for what, share in shares if share >= MENTIONED)
+
+    @property
+    def change(self) -> str:
+        """What would make the run shorter."""
+        return str(self.bottleneck["change"].iloc[0]) if len(self.bottleneck) else ""
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers alone; `None` where one is unknown."""
+        totals = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost_usd")
+        return {
+            "trials": self.trials,
+            "answered": self.answered,
+            "failed": self.failed,
+            "not_run": self.not_run,
+            "attempts": self.attempts,
+            "unusable_attempts": sum(self.unsuccessful.values()),
+            "refused_attempts": self.refused,
+            **{name: getattr(self, name).amount for name in totals},
+            "unknown_cost": self.cost_usd.unknown,
+            "units_compared": self.several,
+            "units_agreeing": self.agreeing,
+            "waited_share": self.throttled,
+            "mean_wait_s": self.mean_wait_s,
+            "duration_s": self.duration_s,
+        }
 
     def lines(self) -> dict[str, str]:
         """The main numbers in words, in reading order."""
@@ -123,7 +191,7 @@ class Summary:
             lines["stopped"] = self.stopped
         lines["attempts"] = f"{self.attempts:,}"
         if self.unsuccessful:
-            lines["attempts"] += f", unsuccessful: {_listed(self.unsuccessful)}"
+            lines["attempts"] += f", without a usable answer: {_listed(self.unsuccessful)}"
         lines["tokens"] = (
             f"{words.tokens(self.total_tokens)} ({words.tokens(self.prompt_tokens)} in, "
             f"{words.tokens(self.completion_tokens)} out)"
@@ -134,10 +202,10 @@ class Summary:
         if self.cost_usd.unknown and not self.total_tokens.unknown:
             lines["cost"] += f"; no price for {', '.join(self.unpriced)}"
         if self.attempts:
-            lines["throttled"] = f"{self.throttled:.1%} of attempts, waited {self.mean_wait_s:.1f} s on average"
+            lines["waited"] = f"for the limit: {self.waited}"
             if self.refused:
                 lines["refused"] = f"{self.refused:,} (429)"
-            lines["duration"] = f"{self.duration_s:,.1f} s"
+            lines["took"] = f"{words.span(self.duration_s)}: {self.waits}; to be faster: {self.change}"
         for model, names in self.served_by.items():
             pin = f"extra_body={{'provider': {{'only': [{names[0]!r}]}}}}"
             lines["served by"] = f"{', '.join(names)} for {model}; to pin it: {pin}"
@@ -163,16 +231,6 @@ def _listed(kinds: Mapping[str, int]) -> str:
 
 def _mean(column: pd.Series) -> float:
     return float(column.mean()) if len(column) else 0.0
-
-
-def _duration_s(attempts: pd.DataFrame) -> float:
-    if not len(attempts):
-        return 0.0
-    ended = attempts["started_at"] + pd.to_timedelta(attempts["latency_s"], unit="s")
-    # The time between the sessions belongs to none of them.
-    session = attempts["session"].to_numpy()
-    took = ended.groupby(session).max() - attempts["started_at"].groupby(session).min()
-    return float(took.dt.total_seconds().sum())
 
 
 def _served_by(attempts: pd.DataFrame) -> dict[str, list[str]]:

@@ -10,13 +10,15 @@ import pandas as pd
 from llmlab.display import html as markup
 from llmlab.display import words
 from llmlab.display.frames import MOST_LABELS, labelled
-from llmlab.display.hints import HINTS
+from llmlab.display.hints import HINTS, RERUN
 from llmlab.display.html import CELL
+from llmlab.display.names import Arms
 from llmlab.display.palette import ANSWERED, FAILED, LABEL, PALE
 from llmlab.display.summary import Summary
 from llmlab.records import arm_columns
 
-MOST_MODELS = 4
+MOST_ARMS = 4
+MOST_EXAMPLES = 3
 MOST_ERRORS = 6
 
 
@@ -46,6 +48,7 @@ def summary_html(results: Any, numbers: Summary) -> str:
         markup.tiles(_tiles(numbers)),
         f"<div style='display:flex;flex-wrap:wrap;gap:12px 28px;margin-top:10px'>{''.join(columns)}</div>",
     ]
+    rows += _sentences(numbers)
     if numbers.stopped:
         rows.append(f"<div style='{markup.NOTE}'>{markup.short(numbers.stopped, 400)}</div>")
     if numbers.renamed:
@@ -53,7 +56,7 @@ def summary_html(results: Any, numbers: Summary) -> str:
             f"{markup.short(name, 40)} is {markup.short(new, 40)}" for name, new in numbers.renamed.items()
         )
         rows.append(f"<div style='margin-top:6px;{markup.MUTED}'>in predictions your column {names}</div>")
-    rows.append(f"<div style='margin-top:8px;{markup.MUTED}'>{_next_step(numbers.go_on)}</div>")
+    rows.append(f"<div style='margin-top:8px;{markup.MUTED}'>{_next_step(numbers)}</div>")
     return markup.page("results", rows)
 
 
@@ -75,54 +78,79 @@ def _head(results: Any, predictions: pd.DataFrame) -> str:
 def _tiles(numbers: Summary) -> list[str]:
     tiles = []
     if numbers.several:
+        counted = "units × models" if numbers.several_arms else "units"
         share = words.share(numbers.agreeing, numbers.several)
-        tiles.append(markup.tile("runs agree", share, f"{numbers.agreeing:,} of {numbers.several:,} units"))
-    wasted = sum(numbers.unsuccessful.values())
-    tiles.append(markup.tile("attempts", f"{numbers.attempts:,}", f"{wasted:,} unsuccessful" if wasted else ""))
+        about = "Of the units with two or more answers, those whose answers are all the same"
+        note = f"{numbers.agreeing:,} of {numbers.several:,} {counted}"
+        tiles.append(markup.tile("all runs agree", share, note, about=about))
+    unusable = sum(numbers.unsuccessful.values())
+    note = f"{unusable:,} without a usable answer" if unusable else ""
+    tiles.append(markup.tile("attempts", f"{numbers.attempts:,}", note, about="HTTP calls, repeated ones too"))
     parts = {"out": numbers.completion_tokens, "reasoning": numbers.reasoning_tokens, "cached": numbers.cached_tokens}
     details = [f"{total.known:,} {name}" for name, total in parts.items() if total.known]
     silent = numbers.total_tokens.unknown
-    details += [f"{silent:,} not reported"] if silent else []
+    details += [f"{silent:,} attempts told none"] if silent else []
     tiles.append(markup.tile("tokens in", words.tokens(numbers.prompt_tokens), ", ".join(details)))
     unpriced = numbers.cost_usd.unknown and not silent
     note = f"no price for {markup.short(', '.join(numbers.unpriced), 60)}" if unpriced else ""
     tiles.append(markup.tile("cost", words.cost(numbers.cost_usd), note))
     if numbers.attempts:
-        waited = f"average wait {numbers.mean_wait_s:,.1f} s"
-        tiles.append(markup.tile("throttled", f"{numbers.throttled:.0%}", waited))
-        refused = f"{numbers.refused:,} refused (429)"
-        tiles.append(markup.tile("duration", f"{numbers.duration_s:,.1f} s", refused))
+        refused = f"{numbers.refused:,} refused (429)" if numbers.refused else ""
+        tiles.append(markup.tile("took", words.span(numbers.duration_s), refused))
     return tiles
 
 
+def _sentences(numbers: Summary) -> list[str]:
+    """What took the time, and the wait for the limit, each in a sentence."""
+    if not numbers.attempts or not numbers.waits:
+        return []
+    took = f"What took the time: {numbers.waits}. To be faster: {numbers.change}."
+    waited = f" Waited for the limit: {numbers.waited}." if numbers.throttled else ""
+    return [f"<div style='margin-top:8px;{markup.MUTED}'>{markup.short(took + waited, 400)}</div>"]
+
+
 def _labels(results: Any) -> str:
-    """Answers by label, a column of bars per model."""
+    """Answers by label, a column of bars per model and prompt; of free text some examples."""
     name, predictions = labelled(results)
     answered = predictions[predictions["status"] == "ok"]
-    if not name or not len(answered):
+    if not len(answered):
         return ""
-    table = pd.crosstab(answered["prediction"].astype(object), answered["model"].astype(object))
+    if not name:
+        return _examples(answered)
+    arms = Arms.of(answered)
+    table = pd.crosstab(answered["prediction"].astype(object), arms.at)
     if results.categories is not None:
         table = table.reindex(list(results.categories), fill_value=0)
-    models = list(dict.fromkeys(answered["model"]))
     hidden = len(table) - MOST_LABELS
     if hidden > 0:
         table = table.loc[table.sum(axis=1).nlargest(MOST_LABELS).index]
     most = max(int(table.to_numpy().max(initial=0)), 1)
-    head = "".join(
-        f"<th style='{CELL};font-weight:600'>{markup.short(model, 32)}</th>" for model in models[:MOST_MODELS]
-    )
+    shown = list(enumerate(arms.labels))[:MOST_ARMS]
+    head = "".join(f"<th style='{CELL};font-weight:600'>{markup.short(arm, 32)}</th>" for _, arm in shown)
     body = "".join(
         f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(label, 28)}</td>"
-        + "".join(_count(int(row[model]), most) for model in models[:MOST_MODELS])
+        + "".join(_count(int(row[at]), most) for at, _ in shown)
         + "</tr>"
         for label, row in table.iterrows()
     )
     more = [f"{hidden:,} more labels"] if hidden > 0 else []
-    more += [f"{len(models) - MOST_MODELS:,} more models"] if len(models) > MOST_MODELS else []
+    more += [f"{len(arms) - MOST_ARMS:,} more models"] if len(arms) > MOST_ARMS else []
     note = f"<div style='{markup.MUTED}'>and {', '.join(more)}</div>" if more else ""
     head = f"<th style='{CELL};font-weight:600'>{markup.short(name, 28)}</th>{head}"
     return f"<div>{markup.table(head, body)}{note}</div>"
+
+
+def _examples(answered: pd.DataFrame) -> str:
+    """The first answers of as many units."""
+    first = answered.drop_duplicates("unit_id").head(MOST_EXAMPLES)
+    rows = zip(first["unit_id"], first["prediction"], strict=True)
+    body = "".join(
+        f"<tr style='background:none'><td style='{CELL}'>{markup.short(unit, 24)}</td>"
+        f"<td style='{CELL};overflow-wrap:anywhere'>{markup.short(answer, 240)}</td></tr>"
+        for unit, answer in rows
+    )
+    head = f"<th style='{CELL};font-weight:600'>unit</th><th style='{CELL};font-weight:600'>first answers</th>"
+    return f"<div>{markup.table(head, body)}</div>"
 
 
 def _count(count: int, most: int) -> str:
@@ -143,7 +171,8 @@ def _errors(predictions: pd.DataFrame, attempts: pd.DataFrame) -> str:
     both = pd.concat([tried[["error_type", "error"]], lost[["error_type", "error"]]])
     example = both.drop_duplicates("error_type").set_index("error_type")["error"]
     head = "".join(
-        f"<th style='{CELL};font-weight:600'>{word}</th>" for word in ("error", "attempts", "lost", "what to do")
+        f"<th style='{CELL};font-weight:600'>{word}</th>"
+        for word in ("error", "attempts", "trials failed", "what to do")
     )
     body = "".join(
         f"<tr style='background:none'><td style='{CELL};white-space:nowrap'>{markup.short(kind, 40)}</td>"
@@ -163,8 +192,9 @@ def _errors(predictions: pd.DataFrame, attempts: pd.DataFrame) -> str:
     return f"<div style='flex:1 1 380px'>{markup.table(head, body)}{note}</div>"
 
 
-def _next_step(go_on: str) -> str:
-    code = "font-family:var(--jp-code-font-family,monospace);background:none;color:inherit;padding:0"
-    if not go_on:
-        return f"<code style='{code}'>predictions, attempts = results</code>"
-    return f"to go on: <code style='{code}'>{escape(go_on)}</code>"
+def _next_step(numbers: Summary) -> str:
+    if numbers.go_on == RERUN:
+        return f"to go on: <code style='{markup.CODE}'>{escape(RERUN)}</code>"
+    if numbers.go_on:
+        return f"to go on: {escape(numbers.go_on)}"
+    return f"<code style='{markup.CODE}'>predictions, attempts = results</code>"

@@ -37,9 +37,38 @@ class QueuedBatch:
     ends_by: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the engine knows of the next seconds.
+
+    Attributes
+    ----------
+    rate : float
+        Requests per second that the limiter lets this experiment send; infinite without a limit.
+    paused_s : float
+        Seconds until a paused key sends again.
+    next_grant_s : float
+        Seconds until the limiter lets the next request leave.
+    next_retry_s, last_retry_s : float
+        Seconds until the first and the last of the trials that wait for a retry are asked again.
+    next_probe_s : float
+        While the provider does not answer: seconds until it is tried again; infinite otherwise.
+    slots : float
+        Most requests in flight at once.
+    """
+
+    rate: float = math.inf
+    paused_s: float = 0.0
+    next_grant_s: float = 0.0
+    next_retry_s: float = 0.0
+    last_retry_s: float = 0.0
+    next_probe_s: float = math.inf
+    slots: float = math.inf
+
+
 @dataclass(slots=True)
 class Tally:
-    """Where an experiment stands. `record`, `finish` and `limits` are told what happened; everything else reads.
+    """Where an experiment stands. `record`, `finish` and `look` are told what happened; everything else reads.
 
     Attributes
     ----------
@@ -47,42 +76,51 @@ class Tally:
         How many are to be asked.
     clock : callable
         Seconds that never run backwards.
+    before : int
+        Trials of the experiment that were answered before, and are not asked.
+    title : str
+        What is asked, for whoever looks at several experiments.
     ok, failed : int
         Trials that ended.
     in_flight, waiting, retrying : int
         Attempts sent and not answered, attempts that wait for the limiter, and trials that wait for their next attempt.
-    attempts, retries : int
-        Attempts that ended, and how many of them are followed by another.
+    attempts, unusable : int
+        Attempts that ended, and how many of them gave no usable answer.
+    reached : bool
+        Whether any server has answered.
     prompt_tokens, completion_tokens, cost_usd : Total
         What the attempts used, and how many of them may have used more than is known.
     last_error : str
         What the last attempt that failed says; empty before the first.
-    rate : float
-        Requests per second that the limiter lets this experiment send; infinite without a limit.
-    paused_s, paused_before_s : float
-        Seconds until a paused key sends again, and seconds spent in pauses so far.
+    outlook : Outlook
+        What the engine knows of the next seconds.
+    paused_before_s : float
+        Seconds spent in pauses so far.
     batches : tuple of QueuedBatch
         What is in the provider's queue now.
     """
 
     trials: int
     clock: Callable[[], float] = time.monotonic
+    before: int = 0
+    title: str = ""
     ok: int = 0
     failed: int = 0
     in_flight: int = 0
     waiting: int = 0
     retrying: int = 0
     attempts: int = 0
-    retries: int = 0
+    unusable: int = 0
+    reached: bool = False
     throttled: int = 0
     waited_s: float = 0.0
+    latency_s: float = 0.0
     prompt_tokens: Total = field(default_factory=Total)
     completion_tokens: Total = field(default_factory=Total)
     cost_usd: Total = field(default_factory=Total)
     errors: Counter[str] = field(default_factory=Counter)
     last_error: str = ""
-    rate: float = math.inf
-    paused_s: float = 0.0
+    outlook: Outlook = field(default_factory=Outlook)
     paused_before_s: float = 0.0
     batches: tuple[QueuedBatch, ...] = ()
     started: float = field(init=False)
@@ -99,9 +137,11 @@ class Tally:
     def record(self, attempt: TokenUsageAttempt) -> None:
         """Count one attempt."""
         self.attempts += 1
-        self.retries += attempt.retry_in_s is not None
+        self.unusable += attempt.status != "ok"
+        self.reached = self.reached or attempt.http_status is not None
         self.throttled += attempt.throttled
         self.waited_s += attempt.wait_s
+        self.latency_s += attempt.latency_s
         usage, billed = attempt.usage, attempt.may_be_billed
         self.prompt_tokens = self.prompt_tokens.plus(usage.prompt_tokens, billed)
         self.completion_tokens = self.completion_tokens.plus(usage.completion_tokens, billed)
@@ -120,11 +160,11 @@ class Tally:
         else:
             self.failed += 1
 
-    def limits(self, *, rate: float | None, paused_s: float) -> None:
-        """Take what the limiter allows now; told a few times a second."""
+    def look(self, outlook: Outlook) -> None:
+        """Take what the engine knows of the next seconds; told a few times a second."""
         now = self.clock()
-        self.paused_before_s += min(self.paused_s, now - self._looked)
-        self._looked, self.rate, self.paused_s = now, rate or math.inf, paused_s
+        self.paused_before_s += min(self.outlook.paused_s, now - self._looked)
+        self._looked, self.outlook = now, outlook
 
     def _forget(self, now: float) -> None:
         recent = self.recent
@@ -140,6 +180,16 @@ class Tally:
     def done(self) -> int:
         """Trials that ended."""
         return self.ok + self.failed
+
+    @property
+    def total(self) -> int:
+        """All trials: those to be asked, and those that were answered before."""
+        return self.trials + self.before
+
+    @property
+    def answered(self) -> int:
+        """Trials that have an answer, now or from before."""
+        return self.ok + self.before
 
     @property
     def throttle_rate(self) -> float:
@@ -174,14 +224,21 @@ class Tally:
         if self.batches:
             # Only the provider knows; it says when they end at the latest.
             return None
+        ahead = self.outlook
+        if ahead.next_probe_s < math.inf:
+            return None
         enough = self.done >= ENOUGH
         per_trial = max(1.0, self.attempts / self.done) if enough else 1.0
-        by_limit = left * per_trial / self.rate
+        by_limit = left * per_trial / ahead.rate
+        # Nothing leaves before the window of the last minute has room again.
+        window_s = ahead.next_grant_s if by_limit and not ahead.paused_s else 0.0
         by_pace = 0.0
         if enough:
             active_s = max(0.0, self.elapsed_s - self.paused_before_s)
             # Behind a limiter the pace is that of sending: answers lag behind by a latency.
             sent = (self.attempts + self.in_flight) / per_trial if self.waiting else self.done
             by_pace = left * active_s / sent
-        known = max(by_limit, by_pace)
-        return known + self.paused_s if known else None
+        known = max(by_limit + window_s, by_pace)
+        if self.retrying:
+            known = max(known, ahead.last_retry_s + self.latency_s / max(1, self.attempts))
+        return known + ahead.paused_s if known else None

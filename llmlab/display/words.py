@@ -59,6 +59,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def eta(seconds: float | None) -> str:
+    """Seconds to the end: `ETA 12:30`, or that there is no telling."""
+    return "ETA: no telling yet" if seconds is None else f"ETA {duration(seconds)}"
+
+
 def span(seconds: float) -> str:
     """A duration with two or three digits: `0.25 s`, `4.5 min`, `24 h`; 10 ms is the finest."""
     if seconds < 1:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from llmlab.client import ChatClient
 from llmlab.display import Silent, Tally, View, make_view
 from llmlab.engine.attempt import Asked, Attempts, carry_over
+from llmlab.engine.outlook import outlook
 from llmlab.engine.setup import Setup
 from llmlab.engine.slots import Slots
 from llmlab.results import Journal, NoJournal, Store
@@ -51,7 +52,8 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._setup, self._journal = setup, journal
         self.store = store
-        self.tally = Tally(len(positions))
+        before = len(store.answered - set(positions))
+        self.tally = Tally(len(positions), before=before, title=", ".join(setup.models))
         self.running = True
         self.stopped: str | None = None
         self._bugs: list[BaseException] = []
@@ -97,10 +99,11 @@ class Run:
                 await asyncio.gather(ticker, return_exceptions=True)
                 await self._client.close()
             finally:
-                self.stopped = self.stopped and self._with_what_is_left(self.stopped)
+                # The views count for themselves what is left.
+                reason, self.stopped = self.stopped, self.stopped and self._with_what_is_left(self.stopped)
                 await self._journal.close(self.stopped, len(self.store.answered))
             self.running = False
-            self._show(last=True)
+            self._show(reason, last=True)
         if self._bugs:
             raise self._bugs[0]
 
@@ -134,27 +137,23 @@ class Run:
             self._loop.call_later(grace_s, self._slots.cancel)
 
     def _with_what_is_left(self, reason: str) -> str:
-        left = self.tally.trials - self.tally.ok
+        left = self.tally.total - self.tally.answered
         if not left:
             return f"{reason}; all trials were answered"
-        return f"{reason}; {left:,} of {self.tally.trials:,} trials are not answered"
+        return f"{reason}; {left:,} of {self.tally.total:,} trials are not answered"
 
     async def _show_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(SHOW_EVERY_S)
-            self._show()
+            self._show(self.stopped)
 
-    def _show(self, *, last: bool = False) -> None:
+    def _show(self, stopped: str | None, *, last: bool = False) -> None:
         try:
-            limiter = self._setup.rate_limiter
-            metrics = limiter.get_metrics()
-            rate = limiter.limit and limiter.limit / limiter.period_s * (metrics["rate_factor"] or 1.0)
-            # Experiments on one key wait in one line: each gets its share of the rate.
-            if rate and self.tally.waiting:
-                rate *= self.tally.waiting / max(metrics["waiting"] or 0, self.tally.waiting)
-            self.tally.retrying = self._slots.waiting_to_retry
-            self.tally.limits(rate=rate, paused_s=metrics["paused_s"] or 0.0)
-            self._view.show(self.tally, last=last, stopped=self.stopped)
+            due = self._slots.retries_due
+            self.tally.retrying = len(due)
+            slots, waiting = self._slots.allowed, self.tally.waiting
+            self.tally.look(outlook(self._setup.rate_limiter, waiting=waiting, retries_due=due, slots=slots))
+            self._view.show(self.tally, last=last, stopped=stopped)
         except Exception:
             # A view is never the reason to lose an experiment.
             self._view = Silent()

@@ -68,9 +68,14 @@ class Slots:
         self._narrowed_at = 0.0
 
     @property
-    def waiting_to_retry(self) -> int:
-        """Trials that wait for the time of their next attempt."""
-        return len(self._later)
+    def retries_due(self) -> list[float]:
+        """When the trials that wait for their next attempt are due, by `time.monotonic`."""
+        return [due for due, *_ in self._later]
+
+    @property
+    def allowed(self) -> int:
+        """Slots at present."""
+        return int(self._allowed)
 
     def open(self) -> None:
         """Begin with a few slots and double them: a thousand connections at once would be a storm."""

@@ -195,6 +195,11 @@ class RateLimiter:
         """
         return self._grants.state()
 
+    def ready_in_s(self) -> float:
+        """Seconds until the limit lets the next request leave; 0 if it could leave now."""
+        with self._lock.timed() as now:
+            return max(0.0, self._grants.ready_at(0, now) - now)
+
     def history(self) -> list[tuple[float, int, int, float]]:
         """Per second with traffic: (epoch seconds, granted, throttled, seconds waited); six hours of it at most."""
         with self._lock.timed() as now:

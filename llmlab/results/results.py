@@ -355,9 +355,19 @@ class Results(Findings):
     def _repr_html_(self) -> str:
         return summary_html(self, self._numbers)
 
-    def summary(self) -> dict[str, str]:
-        """The main numbers in words, in reading order."""
-        return self._numbers.lines()
+    def summary(self) -> dict[str, Any]:
+        """The main numbers, to compute with; what they mean is the results' own summary.
+
+        Returns
+        -------
+        dict
+            `trials`, `answered`, `failed`, `not_run`; `attempts`, `unusable_attempts` (without a prediction),
+            `refused_attempts` (429); the tokens and `cost_usd` over all attempts (`None` where all is unknown) and
+            `unknown_cost` (attempts that are in no cost); `units_compared` (with two answers or more; for each model
+            and prompt) and `units_agreeing`; `waited_share` (of the attempts, 0 to 1), `mean_wait_s` (for the limit),
+            `duration_s` (over all sessions).
+        """
+        return self._numbers.numbers()
 
     @property
     def _numbers(self) -> Summary:

@@ -1,13 +1,19 @@
 """Which view is shown, what a line of text says, and that no view is a reason to lose a result."""
 
+import fcntl
 import io
+import os
+import pty
+import select
+import struct
 import sys
+import termios
 
 import pytest
 
 import llmlab as ll
 from llmlab.display.progress import OrText, Silent, Text, describe, make_view
-from llmlab.display.tally import Tally
+from llmlab.display.tally import Outlook, Tally
 from tests.helpers import Clock, attempt
 
 
@@ -21,10 +27,8 @@ def answered(tally: Tally, count: int, **changes) -> Tally:
 class TestText:
     def test_one_line_says_where_it_stands(self):
         tally = answered(Tally(10), 6, wait_s=1.0, throttled=True)
-        tally.in_flight, tally.retrying, tally.paused_s = 2, 1, 41.7
-        line = describe(tally)
-        for part in ("in flight 2", "throttled 100%", "to retry 1", "tokens 90", "cost $3.00", "42 s", "ETA"):
-            assert part in line
+        tally.look(Outlook(rate=1.0, paused_s=41.7))
+        assert describe(tally) == "ETA 46 s · $3.00 · paused by the provider for 42 s (429: too many requests)"
 
     def test_a_file_gets_a_line_every_ten_seconds_and_at_the_end(self):
         clock, out = Clock(), io.StringIO()
@@ -35,8 +39,8 @@ class TestText:
             view.show(tally)
         assert len(out.getvalue().splitlines()) == 1
         view.show(answered(tally, 2), last=True, stopped="interrupted")
-        assert out.getvalue().splitlines()[1].startswith("2/2 ")
-        assert out.getvalue().splitlines()[2] == "interrupted"
+        assert out.getvalue().splitlines()[0].startswith("0/2 ETA: no telling yet · $0")
+        assert out.getvalue().splitlines()[1].startswith("interrupted · 2 of 2 answered")
 
     def test_a_terminal_gets_a_bar(self):
         out, tally = io.StringIO(), Tally(4)
@@ -44,8 +48,24 @@ class TestText:
         view = Text(tally, out)
         view.show(answered(tally, 2))
         view.show(tally, last=True)
-        assert "50%" in out.getvalue()
-        assert "2/4" in out.getvalue()
+        assert "2/4 ETA" in out.getvalue()
+        assert out.getvalue().splitlines()[-1].startswith("2 of 4 answered")
+
+    def test_a_narrow_terminal_shows_the_eta(self):
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        tally = answered(Tally(1000), 500, wait_s=1.0, throttled=True)
+        tally.waiting = 300
+        tally.look(Outlook(rate=1.0))
+        with os.fdopen(end, "w", encoding="utf-8") as out:
+            Text(tally, out).show(tally)
+            written = b""
+            while select.select([terminal], [], [], 0.05)[0]:
+                written += os.read(terminal, 10_000)
+        os.close(terminal)
+        line = next(line for line in written.decode().split("\r") if "500/1000" in line)
+        assert "ETA 8:20" in line
+        assert len(line.rstrip("\n")) <= 80
 
 
 class Broken:
@@ -70,7 +90,7 @@ class TestMakeView:
         view = OrText(Broken())
         view.show(tally := Tally(1))
         view.show(tally, last=True)
-        assert capsys.readouterr().err.startswith("0/1 ")
+        assert capsys.readouterr().err.startswith("0 of 1 answered")
 
 
 class Closing(io.StringIO):

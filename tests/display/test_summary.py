@@ -89,8 +89,10 @@ def test_says_counts_tokens_costs_waits_and_the_endpoint():
         "1 not run",
         "tokens in 3,000 30 out, 12 reasoning",
         "cost $0.0030",
-        "throttled 100% average wait 2.0 s",
-        "duration 4.5 s 0 refused (429)",
+        "took 6.5 s",
+        "What took the time: 92 % waiting for the rate limit",
+        "To be faster: nothing, or a higher requests_per_minute",
+        "Waited for the limit: 100 % of attempts, 2.0 s on average",
         "https://openrouter.ai/api/v1",
     ):
         assert part in text
@@ -101,15 +103,16 @@ def test_the_lines_of_text_say_the_same():
     results = make(
         ["x", errors.RateLimitError("no"), ...], unsent={2: errors.EmptyInputError("blank")}, again=rerunnable
     )
-    assert results.summary() == {
+    assert results._numbers.lines() == {
         "answered": "1 of 3",
         "failed": "2 (1 RateLimitError, 1 EmptyInputError)",
-        "attempts": "2, unsuccessful: 1 RateLimitError",
+        "attempts": "2, without a usable answer: 1 RateLimitError",
         "tokens": "1,010 (1,000 in, 10 out)",
         "cost": "$0.0010",
-        "throttled": "100.0% of attempts, waited 2.0 s on average",
+        "waited": "for the limit: 100 % of attempts, 2.0 s on average",
         "refused": "1 (429)",
-        "duration": "1.5 s",
+        "took": "3.5 s: 86 % waiting for the rate limit, 14 % waiting for answers; to be faster: nothing, or a higher "
+        "requests_per_minute if the provider allows it",
         "go on": "results = await results.rerun_failed()",
     }
     assert "cost         unknown; no price for m" in repr(make(["x"], price_usd=None))
@@ -237,13 +240,13 @@ def test_several_providers_of_one_model_are_named_and_how_to_pin_one():
     keys = keys_of(["a", "b", "c"])
     served = ["Slow", "Fast", "Fast"]
     made = [(attempt(trial_of(keys, at), provider=name), "x") for at, name in enumerate(served)]
-    line = results_of(keys, made).summary()["served by"]
+    line = results_of(keys, made)._numbers.lines()["served by"]
     assert line == "Fast, Slow for m; to pin it: extra_body={'provider': {'only': ['Fast']}}"
-    assert "served by" not in results_of(keys, made[1:]).summary()
+    assert "served by" not in results_of(keys, made[1:])._numbers.lines()
 
 
 def test_the_time_between_sessions_is_no_duration():
     keys = keys_of(["a", "b"])
     first = attempt(trial_of(keys, 0), started_at=START, latency_s=1.0, session=1)
     second = attempt(trial_of(keys, 1), started_at=START + 1000, latency_s=2.0, session=2)
-    assert results_of(keys, [(first, "x"), (second, "x")]).summary()["duration"] == "3.0 s"
+    assert results_of(keys, [(first, "x"), (second, "x")]).summary()["duration_s"] == 3.0

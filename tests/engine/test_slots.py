@@ -89,7 +89,7 @@ async def test_a_retry_waits_without_a_slot_and_goes_before_fresh_trials():
     slots.open()
     await slots.over
     assert order == [0, 0, 1, 2, 1]
-    assert slots.waiting_to_retry == 0
+    assert len(slots.retries_due) == 0
 
 
 async def test_retries_come_in_the_order_of_their_times():
@@ -158,7 +158,7 @@ async def test_the_end_cancels_what_is_in_flight_and_leaves_no_task_and_no_timer
     desk.slots.again(next(trials(1)), 1000.0)
     await desk.slots.end()
     assert not desk.living
-    assert desk.slots.waiting_to_retry == 0
+    assert len(desk.slots.retries_due) == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
