@@ -9,6 +9,7 @@ from typing import Any
 
 from llmlab import errors
 from llmlab.client.chat import encode
+from llmlab.client.images import with_images_read
 from llmlab.client.response import read_reply
 from llmlab.errors import AttemptError, InputError
 from llmlab.records import Reply
@@ -50,6 +51,8 @@ def write_files(
     ------
     InputError
         A request cannot be written as JSON, or is larger than a whole file may be.
+    EmptyInputError
+        A picture of a request cannot be read.
     """
     lines: list[bytes] = []
     custom_ids: list[str] = []
@@ -58,7 +61,7 @@ def write_files(
         line = b'{"custom_id":%s,"method":"POST","url":"%s","body":%s}\n' % (
             json.dumps(custom_id).encode(),
             ENDPOINT.encode(),
-            encode(dict(body)),
+            encode({**body, "messages": with_images_read(body["messages"])}),
         )
         if len(line) > most_bytes:
             raise InputError(f"One request has {len(line):,} bytes; a batch takes {most_bytes:,} in all. Ask it live.")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from llmlab.client.batch_lines import missing_line, read_lines, write_files
+from llmlab.client.images import image
 from llmlab.errors import InputError
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "é \ud83d \u2028 x"}]}
@@ -29,6 +30,13 @@ def test_a_line_is_one_request_as_it_would_be_sent_live():
 
 
 ONE = len(next(write_files([("0", BODY)])).content)
+
+
+def test_a_picture_stands_in_its_line_whole():
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(16)
+    (file,) = write_files([("a", {"model": "m", "messages": [{"role": "user", "content": [image(picture)]}]})])
+    (part,) = json.loads(file.content)["body"]["messages"][0]["content"]
+    assert part["image_url"]["url"].startswith("data:image/png;base64,")
 
 
 @pytest.mark.parametrize(
