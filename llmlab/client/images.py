@@ -187,30 +187,34 @@ def image(source: object, longest: int | None = None, detail: str | None = None)
     return Image(source, longest, detail)
 
 
-def with_images_read(messages: list[Any]) -> list[Any]:
-    """The messages with every picture's data in its place.
+def with_images_read(messages: Any) -> Any:
+    """The messages with every picture's data in its place; what is no list of messages is given back as it is.
 
     Raises
     ------
     EmptyInputError
         A picture cannot be read.
     """
+    if not has_images(messages):
+        return messages
     return [
         {**message, "content": [part.read() if isinstance(part, Image) else part for part in message["content"]]}
-        if has_images([message])
+        if _parts(message)
         else message
         for message in messages
     ]
 
 
-def has_images(messages: list[Any]) -> bool:
+def has_images(messages: Any) -> bool:
     """Whether a picture is still to be read."""
-    return any(
-        isinstance(part, Image)
-        for message in messages
-        if isinstance(message["content"], list)
-        for part in message["content"]
+    return isinstance(messages, list) and any(
+        isinstance(part, Image) for message in messages for part in _parts(message)
     )
+
+
+def _parts(message: Any) -> list[Any]:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    return content if isinstance(content, list) else []
 
 
 def from_data_url(url: str, most: int = -1) -> bytes:
