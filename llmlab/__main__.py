@@ -133,8 +133,12 @@ def _write(results: ll.Results, folder: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     for name in ("overview", "throttle_rate", "wait_time", "token_costs"):
-        getattr(ll.charts, name)(results).save(folder / f"{name}.png")
+        chart = getattr(ll.charts, name)(results)
+        chart.save(folder / f"{name}.png")
+        pyplot.close(chart.figure)
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print(f"Written to {folder.resolve()}: {names}")
 
