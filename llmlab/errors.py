@@ -38,7 +38,6 @@ All of them pickle, and none holds a key, a header or a web page.
 """
 
 import builtins
-import re
 from typing import Literal
 
 Ends = Literal["trial", "model", "run"]
@@ -91,6 +90,8 @@ class AttemptError(LlmlabError):
     away : bool
         Whether nobody was there to work on the request: no connection could be made, a gateway found no server behind
         it, the model loads, or its queue is full.
+    about_settings : bool
+        Whether the provider names a parameter as wrong which all requests of the model have in common.
     ends : {"trial", "model", "run"} or None
         The smallest thing that ends with it; `None` if the trial may be asked again.
     ends_once_answered : {"trial", "model", "run"} or None
@@ -105,11 +106,7 @@ class AttemptError(LlmlabError):
     away: bool = False
     ends: Ends | None = None
     ends_once_answered: Ends | None = None
-
-    @property
-    def about_settings(self) -> bool:
-        """Whether the provider says that a parameter is wrong which all requests of the model have in common."""
-        return self.param is not None and re.split(r"[.\[]", self.param)[0] not in OF_ONE_TRIAL
+    about_settings: bool = False
 
 
 class CallError(AttemptError):

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import looptime
 import pandas as pd
+from aiohttp import web
 
 import llmlab as ll
 from llmlab.errors import AttemptError
@@ -263,3 +264,42 @@ async def until(condition, timeout_s=20):
     while not condition():
         assert time.monotonic() < end, "it never happened"
         await asyncio.sleep(0.005)
+
+
+def said(text="fine", finish_reason="stop"):
+    """A whole chat completion."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    usage = {"prompt_tokens": 40, "completion_tokens": 6, "total_tokens": 46}
+    return {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+
+
+@contextlib.asynccontextmanager
+async def serving(reply, *, give_up=False):
+    """A server on loopback whose answers a function makes; gives the settings to ask it.
+
+    `reply(body)` returns, or is awaited for, a body or (status, body, headers); a text is sent as a web page. With
+    `give_up` a request whose client has gone is worked on no longer, as most model servers do.
+    """
+
+    async def handle(request):
+        made = reply(await request.json())
+        made = await made if asyncio.iscoroutine(made) else made
+        status, body, headers = (*made, {})[:3] if isinstance(made, tuple) else (200, made, {})
+        if isinstance(body, str):
+            return web.Response(status=status, text=body, content_type="text/html", headers=headers)
+        return web.json_response(body, status=status, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", handle)
+    runner = web.AppRunner(app, handler_cancellation=give_up)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
+        yield {
+            "base_url": url, "api_key": "sk-local-0123456789", "model": "m", "requests_per_minute": None,
+            "progress": False,
+        }  # fmt: skip
+    finally:
+        await runner.cleanup()

@@ -178,7 +178,8 @@ def _place(value: object) -> str | None:
     """A parameter's name, from `temperature`, `body.temperature`, `/temperature` or ["body", "temperature"]."""
     parts = value if isinstance(value, list) else re.split(r"[./]", value) if isinstance(value, str) else []
     named = [str(part) for part in parts if str(part) and str(part) not in _OF_PYDANTIC]
-    return ".".join(named) or None
+    # Some put a sentence there.
+    return None if any(" " in part for part in named) else ".".join(named) or None
 
 
 def _http_status(value: object) -> int | None:

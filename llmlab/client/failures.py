@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -61,10 +62,19 @@ def diagnose(
         line += f" (resets in {hint / 3600:.1f} h)" if hint > 3600 else f" (resets in {hint:.0f} s)"
     error = kind(f"{status}: {line}" if status is not None and status != 200 else line)
     error.retry_after_s, error.param = hint, said.param
+    error.about_settings = _about_settings(said)
     error.ends, error.ends_once_answered = found.ends or kind.ends, found.ends_once_answered
     error.away = kind is errors.OverloadedError and status in _AWAY
     error.may_be_billed = status in _MAYBE_BILLED
     return error
+
+
+def _about_settings(said: ErrorBody) -> bool:
+    if said.param is None:
+        return False
+    top = re.split(r"[.\[]", said.param)[0]
+    # That there are no messages at all is no trial's own fault.
+    return top not in errors.OF_ONE_TRIAL or (said.param == top and "missing" in said.codes)
 
 
 def _shown(body: object) -> str:

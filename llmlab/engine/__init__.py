@@ -2,11 +2,11 @@
 
 from llmlab.engine.estimate import Estimate, forecast, pilot_positions
 from llmlab.engine.interrupts import stopped_by_interrupt
+from llmlab.engine.pending import PendingResults, run_blocking, takes_what
 from llmlab.engine.resume import begin
 from llmlab.engine.retry import RetryPolicy
 from llmlab.engine.run import Run
 from llmlab.engine.setup import Setup
-from llmlab.engine.waiting import PendingResults, run_blocking, takes_what
 
 __all__ = [
     "Estimate",

@@ -13,17 +13,16 @@ from typing import Any
 
 from llmlab.errors import (
     AttemptError,
-    FatalError,
     InputError,
     ParseError,
     QuotaError,
     RateLimitError,
     RefusalError,
     TransientError,
-    TrialError,
 )
 
 MOST_REFUSALS = 50
+CROWDED_PAUSE_S = 0.25
 
 
 def default_wait_s(attempt: int) -> float:
@@ -76,7 +75,11 @@ class RetryPolicy:
     billed_retries : int
         How often a call is repeated that may have been billed without an answer (a timeout, a cut connection).
     max_wait_s : float
-        If the provider asks for a longer wait than this, the run stops instead.
+        If the provider asks for a longer wait than this, or refuses everything for so long, the run stops instead.
+    outage_s : float
+        How long the run waits for a provider that is away (no connection, 502, 503, 504, 529, a model that loads), with
+        one request at a time to see if it is back. This uses up no retry. A provider that was never there is waited for
+        with retries only.
 
     Examples
     --------
@@ -97,6 +100,7 @@ class RetryPolicy:
     parse_retries: int | None = None
     billed_retries: int = 1
     max_wait_s: float = 600.0
+    outage_s: float = 600.0
 
     def __post_init__(self) -> None:
         for name, least in (("max_retries", 1), ("parse_retries", 0), ("billed_retries", 0)):
@@ -107,8 +111,10 @@ class RetryPolicy:
                 raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}.")
         if not callable(self.wait):
             raise InputError("wait must be a callable from the attempt number to seconds.")
-        if not isinstance(self.max_wait_s, (int, float)) or not self.max_wait_s >= 0:
-            raise InputError(f"max_wait_s must be 0 or more seconds, not {self.max_wait_s!r}.")
+        for name in ("max_wait_s", "outage_s"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not value >= 0:
+                raise InputError(f"{name} must be 0 or more seconds, not {value!r}.")
 
     @classmethod
     def exponential(cls, *, base_s: float = 0.5, longest_s: float = 60.0, **settings: Any) -> RetryPolicy:
@@ -127,7 +133,14 @@ class RetryPolicy:
         return cls(wait=_Exponential(base_s, longest_s), **settings)
 
     def decide(
-        self, error: AttemptError, attempt: int, *, unpaid: int = 0, billed: int = 0, unread: int = 0
+        self,
+        error: AttemptError,
+        attempt: int,
+        *,
+        uncounted: int = 0,
+        billed: int = 0,
+        unread: int = 0,
+        crowded: bool = False,
     ) -> Decision:
         """What follows this error.
 
@@ -136,23 +149,24 @@ class RetryPolicy:
         error : AttemptError
         attempt : int
             Number of this attempt in its trial, from 1.
-        unpaid : int
-            Attempts before it that were refused (429) while others got through: congestion uses up no retry.
+        uncounted : int
+            Attempts so far, this one included, that use up no retry: too many were sent at once.
         billed, unread : int
             Attempts so far, this one included, that may have been billed in vain, and that could not be read.
+        crowded : bool
+            Whether this one only met too many others: it is asked again soon.
         """
-        if isinstance(error, FatalError):
+        if error.ends in ("model", "run"):
             return Decision(stop=error)
         hint = error.retry_after_s
         if hint is not None and hint > self.max_wait_s and isinstance(error, TransientError):
             return Decision(
                 stop=QuotaError(f"{error} — it asks to wait {hint:,.0f} s, longer than max_wait_s={self.max_wait_s:g}")
             )
-        if (
-            isinstance(error, (TrialError, RefusalError))
-            or attempt - unpaid >= self.max_retries
-            or unpaid > MOST_REFUSALS
-        ):
+        counted = attempt - uncounted
+        if error.ends == "trial" or isinstance(error, RefusalError) or uncounted > MOST_REFUSALS:
+            return Decision()
+        if counted >= self.max_retries and not crowded:
             return Decision()
         if isinstance(error, ParseError):
             allowed = self.max_retries if self.parse_retries is None else self.parse_retries
@@ -164,7 +178,7 @@ class RetryPolicy:
         if isinstance(error, RateLimitError):
             # The limiter pauses the whole key: the trial queues behind that pause, not behind its own.
             return Decision(0.0)
-        return Decision(self.wait_s(attempt - unpaid))
+        return Decision(CROWDED_PAUSE_S if crowded else self.wait_s(counted))
 
     def wait_s(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt`."""

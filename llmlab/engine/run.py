@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from llmlab.client import ChatClient
 from llmlab.display import Silent, Tally, View, make_view
-from llmlab.engine.attempt import Asked, Attempts, carry_over
+from llmlab.engine.attempt import Attempts, carry_over
 from llmlab.engine.outlook import outlook
+from llmlab.engine.queue import Asked, TrialQueue
 from llmlab.engine.setup import Setup
 from llmlab.engine.slots import Slots
+from llmlab.engine.verdict import Next, Stop
 from llmlab.results import Journal, NoJournal, Store
 
 SHOW_EVERY_S = 0.25
@@ -64,8 +69,11 @@ class Run:
             learn=setup.rate_limiter.auto,
         )
         self._attempts = Attempts(setup, self._client, store, journal, self.tally)
-        trials = iter(carry_over(setup.plan.trials(positions), store))
-        self._slots = Slots(trials, setup.max_concurrent, self._one_attempt, self._look_at)
+        self._queue = TrialQueue(carry_over(setup.plan.trials(positions), store), setup.models)
+        self._slots = Slots(self._queue, setup.max_concurrent, self._one_attempt, self._look_at)
+        # Models that ended before the others, and why; sets of models that are away, with the timers of their probes.
+        self._ended: dict[str, Stop] = {}
+        self._probes: dict[frozenset[str], asyncio.TimerHandle] = {}
         self._view: View = make_view(setup.progress, self.tally, self.stop)
 
     def stop(self, reason: str = "stopped") -> None:
@@ -99,8 +107,9 @@ class Run:
                 await asyncio.gather(ticker, return_exceptions=True)
                 await self._client.close()
             finally:
+                reason = self._why_it_ended()
                 # The views count for themselves what is left.
-                reason, self.stopped = self.stopped, self.stopped and self._with_what_is_left(self.stopped)
+                self.stopped = reason and self._with_what_is_left(reason)
                 await self._journal.close(self.stopped, len(self.store.answered))
             self.running = False
             self._show(reason, last=True)
@@ -109,23 +118,63 @@ class Run:
 
     async def _one_attempt(self, asked: Asked) -> None:
         follows = await self._attempts.carry_out(asked)
-        if follows.narrow:
-            self._slots.narrow(follows.sent_at, self.tally.in_flight)
-        elif follows.widen:
-            self._slots.widen()
-        if follows.stop is not None:
-            self._stop(follows.stop)
+        self._adapt(asked, follows)
+        for stop in follows.stop:
+            self._end(stop)
         if follows.retry_in_s is not None:
-            self._slots.again(asked, follows.retry_in_s)
+            # While its model is on hold it is the probe that is waited for.
+            self._slots.again(asked, 0.0 if follows.hold else follows.retry_in_s)
         for bug in follows.bugs:
             raise bug
 
-    def _look_at(self, task: asyncio.Task[None]) -> None:
+    def _adapt(self, asked: Asked, follows: Next) -> None:
+        """How many at once, and which models are held back."""
+        if follows.room is not None:
+            self._slots.narrow(follows.sent_at, follows.room)
+        elif follows.widen:
+            self._slots.widen()
+        if follows.release:
+            if not asked.probe:
+                # It was in flight all the time: nobody was away, there was just no room for more.
+                self._slots.narrow(follows.sent_at, self.tally.in_flight + 1)
+            self._slots.release(follows.release)
+        if follows.hold:
+            self._slots.hold(follows.hold)
+            self._probe_in(follows.hold, follows.probe_in_s)
+
+    def _end(self, stop: Stop) -> None:
+        """End a model, or the run; with its last model the run ends too."""
+        if not stop.models:
+            self._stop(stop.reason)
+            return
+        for model in stop.models:
+            self._ended.setdefault(model, stop)
+        self._slots.drop(stop.models)
+        if self._ended.keys() >= set(self._setup.models):
+            self._stop(stop.reason)
+
+    # probes
+
+    def _probe_in(self, models: frozenset[str], in_s: float) -> None:
+        if models not in self._probes:
+            self._probes[models] = self._loop.call_later(in_s, self._probe, models)
+
+    def _probe(self, models: frozenset[str]) -> None:
+        if not self._slots.probe(models):
+            del self._probes[models]
+
+    def _look_at(self, task: asyncio.Task[None], asked: Asked) -> None:
         """A task is over: the exception of one is a bug in the user's code, or in ours."""
         bug = None if task.cancelled() else task.exception()
         if bug is not None:
             self._bugs.append(bug)
             self._stop(f"an error in your code: {type(bug).__name__}: {bug}", self._setup.grace_s)
+        models, asked.probe = asked.probe, frozenset()
+        if models:
+            del self._probes[models]
+            in_s = self._attempts.outages.next_probe(models)
+            if in_s is not None and self.stopped is None:
+                self._probe_in(models, in_s)
 
     def _stop(self, reason: str, grace_s: float | None = None) -> None:
         """Send nothing more; what is in flight ends, within `grace_s` seconds if given."""
@@ -133,8 +182,18 @@ class Run:
             return
         self.stopped = self.stopped or reason
         self._slots.close()
+        for timer in self._probes.values():
+            timer.cancel()
         if grace_s is not None:
             self._loop.call_later(grace_s, self._slots.cancel)
+
+    def _why_it_ended(self) -> str | None:
+        """Why trials were not asked, if so; those of a model that ended before the others are told it in the store."""
+        if self._ended:
+            asked = self._setup.plan.keys()["model"]
+            for model, stop in self._ended.items():
+                self.store.skip(np.flatnonzero(asked == model), stop.error_type, stop.reason)
+        return self.stopped or "; ".join(f"{model}: {stop.reason}" for model, stop in self._ended.items()) or None
 
     def _with_what_is_left(self, reason: str) -> str:
         left = self.tally.total - self.tally.answered
@@ -149,10 +208,13 @@ class Run:
 
     def _show(self, stopped: str | None, *, last: bool = False) -> None:
         try:
-            due = self._slots.retries_due
+            due = self._queue.retries_due
             self.tally.retrying = len(due)
-            slots, waiting = self._slots.allowed, self.tally.waiting
-            self.tally.look(outlook(self._setup.rate_limiter, waiting=waiting, retries_due=due, slots=slots))
+            probes = [timer.when() - self._loop.time() for timer in self._probes.values()]
+            self.tally.look(outlook(
+                self._setup.rate_limiter, waiting=self.tally.waiting, retries_due=due, slots=self._slots.allowed,
+                next_probe_s=max(0.0, min(probes, default=math.inf)),
+            ))  # fmt: skip
             self._view.show(self.tally, last=last, stopped=stopped)
         except Exception:
             # A view is never the reason to lose an experiment.

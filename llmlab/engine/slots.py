@@ -1,20 +1,13 @@
-"""Who goes next, and how many at once.
-
-A slot is an asyncio task for one attempt: at most `max_concurrent` live at a time. A trial that waits for its next
-attempt lies in a heap and holds no slot.
-"""
+"""How many at once: a slot is an asyncio task for one attempt, and at most `max_concurrent` live at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from llmlab.engine.attempt import Asked
+from llmlab.engine.queue import Asked, TrialQueue
 
 FIRST_SLOTS = 16
 RAMP_S = 0.05
@@ -28,14 +21,14 @@ class Slots:
 
     Parameters
     ----------
-    fresh : iterator of Asked
-        The trials in the order in which they are to be asked first.
+    queue : TrialQueue
+        Says which trial goes next.
     most : int
         Most slots.
     attempt : callable
         Makes the coroutine that carries out one attempt; it calls `again` if the trial needs another one.
     ended : callable
-        Told every task that is over.
+        Told every task that is over, and what it was about.
 
     Attributes
     ----------
@@ -45,32 +38,24 @@ class Slots:
 
     def __init__(
         self,
-        fresh: Iterator[Asked],
+        queue: TrialQueue,
         most: int,
         attempt: Callable[[Asked], Coroutine[Any, Any, None]],
-        ended: Callable[[asyncio.Task[None]], None],
+        ended: Callable[[asyncio.Task[None], Asked], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
-        self._fresh, self._most = fresh, most
+        self._queue, self._most = queue, most
         self._attempt, self._ended = attempt, ended
         self._tasks: dict[asyncio.Task[None], Asked] = {}
-        self._ready: deque[Asked] = deque()
-        self._later: list[tuple[float, int, Asked]] = []
         # The timer of the retry that is due first, if there is one.
         self._timers: list[asyncio.TimerHandle] = []
-        self._order = itertools.count()
-        self._fill_is_due = False
+        self._fill_is_due = self._doubling_is_due = False
         self._closed = False
         self._allowed: float = min(FIRST_SLOTS, most)
         # Never narrowed yet: the number of slots still doubles.
         self._ramping = True
         self._narrowed_at = 0.0
-
-    @property
-    def retries_due(self) -> list[float]:
-        """When the trials that wait for their next attempt are due, by `time.monotonic`."""
-        return [due for due, *_ in self._later]
 
     @property
     def allowed(self) -> int:
@@ -80,27 +65,29 @@ class Slots:
     def open(self) -> None:
         """Begin with a few slots and double them: a thousand connections at once would be a storm."""
         self._fill()
-        if self._allowed < self._most:
+        if self._ramping and self._allowed < self._most and not self._doubling_is_due:
+            self._doubling_is_due = True
             self._loop.call_later(RAMP_S, self._double)
 
     def _double(self) -> None:
+        self._doubling_is_due = False
         if self._ramping and not self.over.done():
             self._allowed = min(2 * self._allowed, self._most)
             self.open()
 
-    def narrow(self, sent_at: float, in_flight: int) -> None:
-        """Halve the slots; once for all requests that were in flight together.
+    def narrow(self, sent_at: float, room: float) -> None:
+        """Allow half as many slots as there was room for; once for all requests that were in flight together.
 
         Parameters
         ----------
         sent_at : float
             When the request was sent for which this is done, by `time.monotonic`.
-        in_flight : int
-            Requests in flight beside it.
+        room : float
+            How many requests the provider seems to work on.
         """
         if self._ramping or sent_at >= self._narrowed_at:
             self._ramping, self._narrowed_at = False, time.monotonic()
-            self._allowed = max(1.0, NARROWING * min(self._allowed, in_flight + 1))
+            self._allowed = max(1.0, min(self._allowed, NARROWING * room))
 
     def widen(self) -> None:
         """An answer came: after a narrowing, eight of them make one slot more."""
@@ -108,26 +95,48 @@ class Slots:
             self._allowed = min(self._allowed + WIDENING, self._most)
 
     def again(self, asked: Asked, in_s: float) -> None:
-        """Ask this trial once more in so many seconds; ignored once closed."""
-        if self._closed:
-            return
+        """Ask this trial once more in so many seconds; while it waits it holds no slot."""
         asked.ready_at = time.monotonic() + in_s
         if in_s <= 0:
-            self._ready.append(asked)
+            self._queue.put(asked)
             return
-        heapq.heappush(self._later, (asked.ready_at, next(self._order), asked))
+        self._queue.put_later(asked)
         self._set_timer()
+
+    def hold(self, models: Iterable[str]) -> None:
+        """Start no trial of these models, and take back what is not sent yet, until `release`."""
+        self._queue.hold(models)
+        self._take_back(lambda asked: self._queue.is_held(asked) and not asked.probe)
+
+    def release(self, models: Iterable[str]) -> None:
+        """Start their trials again, a few at first."""
+        if self._queue.release(models):
+            if self._ramping:
+                self._allowed = min(self._allowed, FIRST_SLOTS)
+            self.open()
+
+    def probe(self, models: frozenset[str]) -> bool:
+        """Start one trial of models that are held back; returns whether there was one."""
+        asked = None if self._closed else self._queue.next_for_probe(models)
+        if asked is None:
+            return False
+        asked.probe = models
+        self._start(asked)
+        return True
+
+    def drop(self, models: Iterable[str]) -> None:
+        """Forget the trials of these models; what is in flight goes on."""
+        gone = set(models)
+        self._queue.drop(gone)
+        self._set_timer()
+        self._take_back(lambda asked: asked.trial.model in gone)
 
     def close(self) -> None:
         """Start nothing more, and take back what is not sent yet. What is in flight goes on."""
         self._closed = True
-        self._ready.clear()
-        self._later.clear()
+        self._queue.clear()
         self._set_timer()
-        for task, asked in self._tasks.items():
-            if not asked.sent:
-                task.cancel()
-        self._fill_soon()
+        self._take_back(lambda asked: True)
 
     async def end(self) -> None:
         """Cancel what is still in flight, and wait for it."""
@@ -140,23 +149,32 @@ class Slots:
         for task in self._tasks:
             task.cancel()
 
+    def _take_back(self, which: Callable[[Asked], bool]) -> None:
+        for task, asked in self._tasks.items():
+            if not asked.sent and which(asked):
+                task.cancel()
+        self._fill_soon()
+
     def _fill(self) -> None:
         """Start what is ready, a little in each turn of the loop, so that the loop stays smooth."""
         self._fill_is_due = False
         for _ in range(STARTS_PER_TURN):
-            if self._closed or len(self._tasks) + 1 > self._allowed:
+            if len(self._tasks) + 1 > self._allowed:
                 break
-            asked = self._ready.popleft() if self._ready else next(self._fresh, None)
+            asked = self._queue.next()
             if asked is None:
                 break
-            asked.sent = False
-            task = self._loop.create_task(self._attempt(asked))
-            self._tasks[task] = asked
-            task.add_done_callback(self._task_is_over)
+            self._start(asked)
         else:
             self._fill_soon()
-        if not (self._tasks or self._later or self._ready or self.over.done()):
+        if not self._tasks and self._queue.empty and not self.over.done():
             self.over.set_result(None)
+
+    def _start(self, asked: Asked) -> None:
+        asked.sent = False
+        task = self._loop.create_task(self._attempt(asked))
+        self._tasks[task] = asked
+        task.add_done_callback(self._task_is_over)
 
     def _fill_soon(self) -> None:
         if not self._fill_is_due:
@@ -164,21 +182,22 @@ class Slots:
             self._loop.call_soon(self._fill)
 
     def _task_is_over(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
-        self._ended(task)
+        asked = self._tasks.pop(task)
+        if task.cancelled() and not asked.sent and not self._closed:
+            # Taken back: it has not had its turn.
+            self._queue.put(asked)
+        self._ended(task, asked)
         self._fill_soon()
 
     def _set_timer(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        if self._later:
-            wait = max(0.0, self._later[0][0] - time.monotonic())
-            self._timers.append(self._loop.call_later(wait, self._retries_are_due))
+        due = self._queue.first_due
+        if due is not None:
+            self._timers.append(self._loop.call_later(max(0.0, due - time.monotonic()), self._retries_are_due))
 
     def _retries_are_due(self) -> None:
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
+        self._queue.wake(time.monotonic())
         self._set_timer()
         self._fill()

@@ -128,6 +128,7 @@ class Store:
         self.table = AttemptTable(declared)
         self._values: dict[int, Any] = {}
         self._unsent: dict[int, tuple[str, str]] = {}
+        self._skipped: list[tuple[np.ndarray, str, str]] = []
         self._revived: set[int] = set()
         self._counts = array("i")
 
@@ -205,11 +206,16 @@ class Store:
         self._values.pop(position, None)
         self._unsent[position] = (error_type, error)
 
+    def skip(self, positions: np.ndarray, error_type: str, error: str) -> None:
+        """These trials were not asked, and why; those that were asked keep what became of them."""
+        self._skipped.append((positions, error_type, error))
+
     def copy(self) -> Store:
         """An independent store with the same contents."""
         other = Store(self.table.declared)
         other.table = self.table.copy()
         other._values, other._unsent = dict(self._values), dict(self._unsent)
+        other._skipped = list(self._skipped)
         other._counts, other._revived = self._counts[:], set(self._revived)
         return other
 
@@ -257,6 +263,9 @@ class Store:
             if at not in self._values:
                 for name, texts in found.items():
                     texts[at] = self.table.value(name, int(last[at]))
+        for positions, error_type, error in self._skipped:
+            for at in positions[last[positions] < 0].tolist():
+                found["error_type"][at], found["error"][at] = error_type, error
         for at, (error_type, error) in self._unsent.items():
             found["error_type"][at], found["error"][at] = error_type, error
         return found

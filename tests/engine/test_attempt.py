@@ -8,7 +8,8 @@ import pytest
 import llmlab as ll
 from llmlab.client import ChatClient
 from llmlab.display import Tally
-from llmlab.engine.attempt import Asked, Attempts
+from llmlab.engine.attempt import Attempts
+from llmlab.engine.queue import Asked
 from llmlab.errors import InputError
 from llmlab.results import NoJournal, Store
 from tests.helpers import settings
@@ -42,7 +43,7 @@ async def test_an_answer_is_kept_with_its_tokens_and_nothing_follows(provider):
     client = provider(cost=True)
     async with Desk(client, categories=["a", "b"]) as desk:
         follows = await desk()
-        assert (follows.retry_in_s, follows.stop, follows.narrow, follows.widen) == (None, None, False, True)
+        assert (follows.retry_in_s, follows.stop, follows.room, follows.widen) == (None, (), None, True)
         attempt = desk.record()
         assert (attempt.status, attempt.attempt, attempt.may_be_billed) == ("ok", 1, True)
         assert attempt.usage.total_tokens == client.counts().total_tokens > 0
@@ -65,24 +66,15 @@ async def test_a_failure_returns_when_to_ask_again_and_the_trial_has_not_ended(p
 async def test_a_fatal_error_returns_why_the_run_stops(provider):
     async with Desk(provider(), model="fault/s401-key") as desk:
         follows = await desk()
-        assert follows.stop.startswith("401")
+        assert follows.stop[0].reason.startswith("401")
         assert follows.retry_in_s is None
-
-
-async def test_a_refusal_says_narrow_only_where_no_limit_is_set(provider):
-    client = provider(limit=1, period_s=60)
-    async with Desk(client) as desk:
-        await desk(0)
-        assert (await desk(1)).narrow
-    async with Desk(client, limiter=ll.RateLimiter(1000)) as desk:
-        assert not (await desk(1)).narrow
 
 
 async def test_a_blank_text_fails_without_a_request(provider):
     client = provider()
     async with Desk(client, units=["", "b"]) as desk:
         follows = await desk()
-        assert (follows.retry_in_s, follows.stop) == (None, None)
+        assert (follows.retry_in_s, follows.stop) == (None, ())
         assert desk.store.unsent[0][0] == "EmptyInputError"
         assert desk.tally.failed == 1
         assert client.counts().requests == len(desk.store.table) == 0
@@ -92,7 +84,7 @@ async def test_a_cap_without_room_stops_before_the_request(provider):
     client = provider()
     async with Desk(client, max_cost_usd=1e-6) as desk:
         follows = await desk()
-        assert follows.stop.startswith("max_cost_usd=1e-06 allows no further call")
+        assert follows.stop[0].reason.startswith("max_cost_usd=1e-06 allows no further call")
         assert client.counts().requests == desk.tally.done == 0
 
 

@@ -90,12 +90,12 @@ def test_a_hint_beyond_max_wait_stops_the_run(kind):
 def test_refusals_while_others_get_through_use_up_no_retry():
     policy = RetryPolicy(max_retries=2)
     refused = failed(errors.RateLimitError, hint=1.0)
-    assert policy.decide(refused, 2, unpaid=0) == Decision(None)
-    assert policy.decide(refused, 2, unpaid=1) == Decision(1.0)
-    assert policy.decide(refused, MOST_REFUSALS, unpaid=MOST_REFUSALS) == Decision(1.0)
-    assert policy.decide(refused, MOST_REFUSALS + 1, unpaid=MOST_REFUSALS + 1) == Decision(None)
+    assert policy.decide(refused, 2, uncounted=0) == Decision(None)
+    assert policy.decide(refused, 2, uncounted=1) == Decision(1.0)
+    assert policy.decide(refused, MOST_REFUSALS, uncounted=MOST_REFUSALS) == Decision(1.0)
+    assert policy.decide(refused, MOST_REFUSALS + 1, uncounted=MOST_REFUSALS + 1) == Decision(None)
     # The wait of another error counts from its own attempts.
-    assert RetryPolicy().decide(failed(errors.OverloadedError), 5, unpaid=3) == Decision(20.0)
+    assert RetryPolicy().decide(failed(errors.OverloadedError), 5, uncounted=3) == Decision(20.0)
 
 
 @pytest.mark.parametrize("kind", PARSE)

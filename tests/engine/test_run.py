@@ -73,12 +73,12 @@ async def test_default_waits_are_in_the_frame_and_a_stop_does_not_wait_them_out(
 async def test_there_are_max_retries_attempts_and_no_wait_after_the_last(provider):
     client = provider()
     policy = ll.RetryPolicy(max_retries=4, wait=lambda attempt: 0.01 * attempt)
-    results = await ask(client, texts(3), model="fault/s503-html", retry=policy)
+    results = await ask(client, texts(3), model="fault/s500-json", retry=policy)
     assert results.attempts["retry_in_s"].tolist() == [0.01, 0.02, 0.03, pd.NA] * 3
     assert results.predictions["status"].eq("failed").all()
     assert results.stopped is None
     assert client.counts().requests == 12
-    single = await ask(client, texts(3), model="fault/s503-html", max_retries=1)
+    single = await ask(client, texts(3), model="fault/s500-json", max_retries=1)
     assert len(single.attempts) == 3
 
 
@@ -114,7 +114,7 @@ async def test_errors_that_every_trial_would_meet_cost_few_requests(provider, fa
     assert set(results.predictions["status"]) == {"failed", "not_run"}
 
 
-async def test_the_same_refusal_of_the_first_trials_stops_the_ask(provider):
+async def test_the_same_complaint_about_the_settings_of_the_first_trials_stops_the_run(provider):
     client = provider()
     results = await ask(client, texts(300), model="fault/s422-detail", max_concurrent=1)
     assert results.stopped.startswith("the first 5 trials failed the same way")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from llmlab.engine.attempt import Asked
+from llmlab.engine.queue import Asked, TrialQueue
 from llmlab.engine.slots import FIRST_SLOTS, RAMP_S, STARTS_PER_TURN, Slots
 from llmlab.records import Trial
 
@@ -14,12 +14,16 @@ def trials(count):
     return iter([Asked(Trial(n, n, "m", 1), 0, time.monotonic()) for n in range(count)])
 
 
+def slots_for(count, most, attempt, ended=lambda task, asked: None):
+    return Slots(TrialQueue(trials(count), ["m"]), most, attempt, ended)
+
+
 class Desk:
     """Attempts that last until `finish` ends them."""
 
     def __init__(self, count, most=100):
         self.begun, self.living, self.most_living, self.ended = [], {}, 0, []
-        self.slots = Slots(trials(count), most, self.attempt, self.ended.append)
+        self.slots = slots_for(count, most, self.attempt, lambda task, asked: self.ended.append(task))
 
     async def attempt(self, asked):
         position = asked.trial.position
@@ -85,11 +89,10 @@ async def test_a_retry_waits_without_a_slot_and_goes_before_fresh_trials():
         if order.count(asked.trial.position) == 1 and asked.trial.position < 2:
             slots.again(asked, 0.0 if asked.trial.position == 0 else 0.02)
 
-    slots = Slots(trials(3), 1, attempt, lambda task: None)
+    slots = slots_for(3, 1, attempt)
     slots.open()
     await slots.over
     assert order == [0, 0, 1, 2, 1]
-    assert len(slots.retries_due) == 0
 
 
 async def test_retries_come_in_the_order_of_their_times():
@@ -100,7 +103,7 @@ async def test_retries_come_in_the_order_of_their_times():
         if len(order) <= 3:
             slots.again(asked, waits[asked.trial.position])
 
-    slots = Slots(trials(3), 1, attempt, lambda task: None)
+    slots = slots_for(3, 1, attempt)
     slots.open()
     await slots.over
     assert order == [0, 1, 2, 1, 2, 0]
@@ -112,11 +115,11 @@ async def test_narrowing_halves_once_for_all_that_were_in_flight_together_and_an
     await turns()
     assert len(desk.living) == 8
     sent_at = time.monotonic()
-    desk.slots.narrow(sent_at, in_flight=7)
-    desk.slots.narrow(sent_at, in_flight=6)
+    desk.slots.narrow(sent_at, room=8)
+    desk.slots.narrow(sent_at, room=7)
     await desk.finish(8)
     assert len(desk.living) == 4
-    desk.slots.narrow(time.monotonic(), in_flight=3)
+    desk.slots.narrow(time.monotonic(), room=4)
     await desk.finish(4)
     assert len(desk.living) == 2
     for _ in range(8):
@@ -139,7 +142,7 @@ async def test_closed_slots_take_back_what_is_not_sent_and_let_the_rest_end():
         slots.again(asked, 0)
 
     let_go = asyncio.Event()
-    slots = Slots(trials(50), 4, attempt, lambda task: ends.append(task.cancelled()))
+    slots = slots_for(50, 4, attempt, lambda task, asked: ends.append(task.cancelled()))
     slots.open()
     await turns(10)
     slots.close()
@@ -158,7 +161,6 @@ async def test_the_end_cancels_what_is_in_flight_and_leaves_no_task_and_no_timer
     desk.slots.again(next(trials(1)), 1000.0)
     await desk.slots.end()
     assert not desk.living
-    assert len(desk.slots.retries_due) == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -166,3 +168,39 @@ async def test_without_trials_it_is_over_at_once():
     desk = Desk(0)
     desk.slots.open()
     await desk.slots.over
+
+
+async def test_models_on_hold_are_taken_back_unsent_probed_one_at_a_time_and_begin_again_with_few():
+    sent, begun = set(range(3)), []
+
+    async def attempt(asked):
+        begun.append((asked.trial.position, bool(asked.probe)))
+        asked.sent = asked.trial.position in sent or bool(asked.probe)
+        await asyncio.sleep(60)
+
+    slots = slots_for(100, 5, attempt)
+    slots.open()
+    await turns(10)
+    assert begun == [(at, False) for at in range(5)]
+    slots.hold({"m"})
+    await turns(10)
+    assert slots.probe(frozenset({"m"}))
+    await turns(10)
+    assert begun[5:] == [(5, True)]
+    slots.release({"m"})
+    await turns(10)
+    # The two that were taken back are the next; three in flight and the probe hold the other slots.
+    assert begun[6:] == [(3, False)]
+    await slots.end()
+
+
+async def test_the_trials_of_a_model_that_ended_are_not_started_and_what_is_in_flight_goes_on():
+    desk = Desk(10, most=2)
+    desk.slots.open()
+    await turns()
+    desk.slots.drop({"m"})
+    await turns()
+    assert desk.begun == [0, 1]
+    await desk.finish_all()
+    assert desk.begun == [0, 1]
+    assert [task.cancelled() for task in desk.ended] == [False, False]

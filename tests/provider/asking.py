@@ -1,4 +1,4 @@
-"""How the tests ask a provider that plays faults: without a limit of our own, and with waits of 10 ms."""
+"""How the tests ask a provider that plays faults: without a limit of our own, with waits of 10 ms, and patient for one probe of an outage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ KEY = "sk-5ecre7-5ecre7-5ecre7"
 
 
 def policy(**settings):
-    return ll.RetryPolicy(**{"wait": lambda attempt: 0.01, "max_wait_s": 60.0} | settings)
+    return ll.RetryPolicy(**{"wait": lambda attempt: 0.01, "max_wait_s": 60.0, "outage_s": 0.5} | settings)
 
 
 async def ask(provider, units, model="m", **settings):
