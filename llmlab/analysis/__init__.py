@@ -2,8 +2,9 @@
 
 from llmlab.analysis.agreement import Humans, agreement
 from llmlab.analysis.bottleneck import bottleneck
+from llmlab.analysis.calibration import Calibration, calibration
 from llmlab.analysis.comparison import compare
-from llmlab.analysis.confidence import label_logprob
+from llmlab.analysis.confidence import confidence, label_logprob
 from llmlab.analysis.distribution import distribution
 from llmlab.analysis.fields import field_value, known_fields, listed_fields, main_field, one_field
 from llmlab.analysis.gold import Gold
@@ -15,6 +16,7 @@ from llmlab.analysis.totals import Total, by_group, costs, may_be_billed, unknow
 from llmlab.analysis.votes import consensus, label_codes, majorities, nullable, wide
 
 __all__ = [
+    "Calibration",
     "Gold",
     "Humans",
     "Measure",
@@ -23,7 +25,9 @@ __all__ = [
     "agreement",
     "bottleneck",
     "by_group",
+    "calibration",
     "compare",
+    "confidence",
     "consensus",
     "corrected",
     "costs",

@@ -1,10 +1,16 @@
-"""How sure a model was of its label: the probability of the label's own tokens within the answer."""
+"""How sure a model is of its label: the probability of the label's own tokens, or the share of the runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from llmlab.analysis.votes import BY_LOGPROBS, BY_RUNS, nullable, voted
+from llmlab.pandas_versions import text_array
 from llmlab.records import SaidToken
 
 
@@ -49,3 +55,27 @@ def _of_all_spellings(token: SaidToken) -> float:
     same = {other: logprob for other, logprob in token.others if other.strip().casefold() == spelling}
     same[token.text] = token.logprob
     return math.log(math.fsum(math.exp(logprob) for logprob in same.values()) or math.exp(-745.0))
+
+
+def confidence(predictions: pd.DataFrame, logprob: np.ndarray) -> dict[str, Any]:
+    """How sure each answer is: the columns `confidence` and `confidence_from` of `predictions`.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        With the key, `prediction` and `status`.
+    logprob : ndarray of float
+        Natural logarithm of the probability of each label; NaN where nobody told it.
+    """
+    pair, codes, labels = voted(predictions)
+    several = np.bincount(pair[codes >= 0], minlength=pair.max(initial=-1) + 1)
+    kind = pair * max(1, len(labels)) + codes
+    at, times = np.unique(kind[codes >= 0], return_inverse=True, return_counts=True)[1:]
+    share = np.full(len(predictions), np.nan)
+    share[codes >= 0] = times[at] / several[pair[codes >= 0]]
+    share[several[pair] < 2] = np.nan
+    told = ~np.isnan(logprob) & (codes >= 0)
+    found = np.where(told, np.exp(np.where(told, logprob, 0.0)), share)
+    source = np.where(told, BY_LOGPROBS, BY_RUNS).astype(object)
+    source[np.isnan(found)] = None
+    return {"confidence": nullable(found), "confidence_from": text_array(source)}

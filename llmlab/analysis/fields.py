@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis.confidence import confidence
 from llmlab.errors import InputError
 from llmlab.pandas_versions import text_array
 from llmlab.records import trial_key
@@ -71,16 +72,23 @@ def one_field(predictions: pd.DataFrame, name: str, fields: Fields) -> tuple[pd.
     frame = predictions.drop(columns=[one for one in fields if one in predictions])
     field = fields[name]
     if field["kind"] == "labels":
-        return _row_per_label(frame, values, field["labels"]), [False, True]
+        return _resure(_row_per_label(frame, values, field["labels"])), [False, True]
     if "labels" in field:
         labels = list(field["labels"])
         made = pd.Categorical(values, categories=labels, ordered=field["kind"] == "ordered")
-        return frame.assign(prediction=made), labels
+        return _resure(frame.assign(prediction=made)), labels
     cells = np.empty(len(values), object)
     cells[:] = values
     kinds = {type(value) for value in values if value is not None}
     array = text_array(cells) if kinds == {str} else pd.array(cells)
-    return frame.assign(prediction=pd.Series(array, index=frame.index)), None
+    return _resure(frame.assign(prediction=pd.Series(array, index=frame.index))), None
+
+
+def _resure(frame: pd.DataFrame) -> pd.DataFrame:
+    """With how sure these values are, which only the runs tell: logprobs are those of whole answers."""
+    if "confidence" not in frame:
+        return frame
+    return frame.assign(**confidence(frame, np.full(len(frame), np.nan)))
 
 
 def row_per_label(predictions: pd.DataFrame, labels: Iterable[Any]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from llmlab.analysis.gold import Gold, gold_of
 from llmlab.analysis.intervals import bootstrap, effective_n, wilson
 from llmlab.analysis.reliability import Measure, Scale
-from llmlab.analysis.sheet import read_sheet
+from llmlab.analysis.sheet import weighed
 from llmlab.analysis.totals import NONE
 from llmlab.analysis.votes import consensus, label_codes
 from llmlab.records import arm_columns
@@ -80,11 +80,7 @@ def score(
     measure : {"nominal", "ordinal", "interval"}
         Of labels in order, how far wrong ones are off is measured too.
     """
-    weights, notes = 1.0, tuple(predictions.attrs.get("notes", ()))
-    if isinstance(gold, pd.DataFrame):
-        sheet = read_sheet(gold, predictions["unit_id"])
-        gold, notes = sheet.labels, (*notes, *sheet.notes)
-        weights = predictions["unit_id"].map(1 / sheet.probability).astype(float)
+    gold, weights, notes = weighed(predictions, gold)
     truth = gold_of(predictions, gold)
     labels = label_codes(predictions["prediction"])[1]
     closed = isinstance(predictions["prediction"].dtype, pd.CategoricalDtype)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.gold import by_id, matched_ids
-from llmlab.analysis.votes import label_codes
+from llmlab.analysis.gold import Gold, by_id, matched_ids
+from llmlab.analysis.votes import consensus, label_codes
 from llmlab.errors import InputError
 from llmlab.pandas_versions import text_array
 
@@ -123,14 +123,30 @@ def read_sheet(sheet: pd.DataFrame, unit_ids: pd.Series) -> Sheet:
     return Sheet(labels[~empty], (probability * (~empty).mean())[~empty], notes)
 
 
+def weighed(predictions: pd.DataFrame, gold: Gold) -> tuple[Any, pd.Series, tuple[str, ...]]:
+    """Gold labels as they are given, the weight of each row (1 / probability of a sheet's units), and notes."""
+    notes = tuple(predictions.attrs.get("notes", ()))
+    if not isinstance(gold, pd.DataFrame):
+        return gold, pd.Series(1.0, index=predictions.index), notes
+    sheet = read_sheet(gold, predictions["unit_id"])
+    weights = predictions["unit_id"].map(1 / sheet.probability).astype(float)
+    return sheet.labels, weights, (*notes, *sheet.notes)
+
+
 def _doubt(predictions: pd.DataFrame, ids: pd.Index, more: str) -> np.ndarray:
     """For each unit from 0, no doubt, to 1, the most that any has; units without an answer have it too."""
-    ok = predictions["status"].eq("ok").to_numpy(bool)
     if more == "low confidence":
-        confidence = predictions["confidence"].astype("Float64").to_numpy(float, na_value=np.nan)
-        doubt = 1 - pd.Series(confidence, index=predictions["unit_id"].to_numpy(object))[ok].groupby(level=0).mean()
+        agreed = consensus(predictions)
+        sure = agreed["confidence"].to_numpy(float, na_value=np.nan)
+        if np.isnan(sure).all():
+            raise InputError(
+                'more="low confidence" needs to know how sure the answers are: ask with logprobs=True, or runs=3; '
+                "or leave more= out."
+            )
+        doubt = 1 - pd.Series(sure, index=agreed["unit_id"].to_numpy(object)).groupby(level=0).mean()
     else:
         codes, _ = label_codes(predictions["prediction"])
+        ok = predictions["status"].eq("ok").to_numpy(bool)
         answers = pd.DataFrame({"unit_id": predictions["unit_id"].astype(object), "code": codes})[ok & (codes >= 0)]
         votes = answers.value_counts().groupby(level="unit_id").agg(["sum", "max"])
         if not (votes["sum"] > 1).any():

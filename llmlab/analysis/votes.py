@@ -11,7 +11,11 @@ import numpy as np
 import pandas as pd
 
 from llmlab.errors import InputError
-from llmlab.records import arm_columns, own_columns
+from llmlab.pandas_versions import TEXT, text_array
+from llmlab.records import arm_columns, own_columns, trial_key
+
+BY_LOGPROBS, BY_RUNS = "logprobs", "runs"
+"""What a confidence comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Votes:
     labels : Index
     asked : Series of int
         Runs asked per unit.
+    sure : ndarray of float, units × runs
+        The probability that the model gave to its label, where `logprobs` told it; else NaN.
     """
 
     arm: dict[str, str]
@@ -36,25 +42,51 @@ class Votes:
     table: pd.DataFrame
     labels: pd.Index
     asked: pd.Series
+    sure: np.ndarray
 
 
 def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
-    """Each arm's answers in the order of `predictions`."""
+    """Each arm's answers in the order of `predictions`.
+
+    Raises
+    ------
+    InputError
+        A unit has the same run twice.
+    """
+    _check_runs(predictions)
     codes, labels = label_codes(predictions["prediction"])
     codes[(predictions["status"] != "ok").to_numpy(bool)] = -1
     columns = arm_columns(predictions.columns)
-    coded = predictions[["unit_id", "run", *columns]].assign(code=codes)
+    coded = predictions[["unit_id", "run", *columns]].assign(code=codes, sure=_told(predictions))
     for name, rows in coded.groupby(columns, sort=False, observed=True):
-        table = (
-            rows[["unit_id", "run", "code"]]
-            .pivot(index="unit_id", columns="run", values="code")
-            .reindex(rows["unit_id"].unique())
-        )
+        ids = rows["unit_id"].unique()
+        table = rows.pivot(index="unit_id", columns="run", values="code").reindex(ids)
+        sure = rows.pivot(index="unit_id", columns="run", values="sure").reindex(ids).to_numpy(float)
         asked = table.notna().sum(axis=1)
         table = table.fillna(-1).astype("int64")
         values = table.to_numpy()
         counts = (values[:, :, None] == np.arange(len(labels))).sum(axis=1)
-        yield Votes(dict(zip(columns, map(str, name), strict=True)), counts, table, labels, asked)
+        yield Votes(dict(zip(columns, map(str, name), strict=True)), counts, table, labels, asked, sure)
+
+
+def _check_runs(predictions: pd.DataFrame) -> None:
+    key = trial_key(predictions.columns)
+    numbered = predictions[key].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
+    twice = numbered.duplicated()
+    if twice.any():
+        row = predictions.loc[twice.to_numpy(bool), key].iloc[0].to_dict()
+        raise InputError(
+            f"{', '.join(f'{name} {value!r}' for name, value in row.items())} stands more than once in these rows. "
+            "Put the results of several experiments together with llmlab.combine(march=a, now=b)."
+        )
+
+
+def _told(predictions: pd.DataFrame) -> np.ndarray:
+    """The probability of each label where logprobs told it; else NaN."""
+    if "confidence_from" not in predictions:
+        return np.full(len(predictions), np.nan)
+    told = predictions["confidence_from"].eq(BY_LOGPROBS).fillna(False).to_numpy(bool)
+    return np.where(told, predictions["confidence"].to_numpy(float, na_value=np.nan), np.nan)
 
 
 def label_codes(prediction: pd.Series) -> tuple[np.ndarray, pd.Index]:
@@ -85,18 +117,15 @@ def majorities(predictions: pd.DataFrame) -> pd.DataFrame:
         One row per unit × arm in input order: `unit_id`, the arm's columns, `answered` (runs with an answer), `most`
         (how many of them gave the unit's most frequent label), `agree` (whether all did; NA with fewer than two).
     """
-    codes, labels = label_codes(predictions["prediction"])
+    pair, codes, labels = voted(predictions)
     columns = ["unit_id", *arm_columns(predictions.columns)]
-    # Numbers stand for the ids while they are grouped: half a surrogate pair in an id fits no index of texts.
-    numbered = predictions[columns].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
-    pair = numbered.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy()
     table = predictions.loc[~pd.Series(pair, index=predictions.index).duplicated(), columns].reset_index(drop=True)
-    voted = (codes >= 0) & predictions["status"].eq("ok").to_numpy(bool)
+    answers = codes >= 0
     # A number for each unit × arm × label, so that their votes are counted in one pass.
-    kinds, times = np.unique(pair[voted] * max(1, len(labels)) + codes[voted], return_counts=True)
+    kinds, times = np.unique(pair[answers] * max(1, len(labels)) + codes[answers], return_counts=True)
     most = np.zeros(len(table), "int64")
     np.maximum.at(most, kinds // max(1, len(labels)), times)
-    answered = np.bincount(pair[voted], minlength=len(table))
+    answered = np.bincount(pair[answers], minlength=len(table))
     agree = pd.arrays.BooleanArray(most == answered, answered < 2)
     return table.assign(answered=answered.astype("int64"), most=most, agree=agree)
 
@@ -123,8 +152,9 @@ def consensus(
     -------
     DataFrame
         One row per unit × model (× prompt): `unit_id`, `model`, `prediction`, `share` (of the answered runs),
-        `answered`, `runs`, `tied`, `entropy` (bits), `flip_rate` (share of pairs of runs that differ), then the unit's
-        own columns.
+        `answered`, `runs`, `tied`, `entropy` (bits), `flip_rate` (share of pairs of runs that differ), `confidence`
+        and `confidence_from`: "logprobs", the mean probability of this label over the answered runs (of a run with
+        another label it is taken as 0), or else "runs", the share; NA of a single run; then the unit's own columns.
     """
     if ties not in ("first", "NA", "random"):
         raise InputError(f'ties must be "first", "NA" or "random", not {ties!r}.')
@@ -143,6 +173,7 @@ def consensus(
         pairs = answered * (answered - 1)
         same = (arm.counts * (arm.counts - 1)).sum(axis=1)
         known = answered > 0
+        confidence, source = _confidence(arm, np.where(missing, -1, chosen), answered)
         parts.append(
             pd.DataFrame(
                 {
@@ -155,11 +186,37 @@ def consensus(
                     "tied": tied,
                     "entropy": nullable(np.where(known, np.abs((shares * logs).sum(axis=1)), np.nan)),
                     "flip_rate": nullable(np.where(pairs > 0, 1 - same / np.maximum(pairs, 1), np.nan)),
+                    "confidence": nullable(confidence),
+                    "confidence_from": text_array(source),
                 }
             )
         )
     frame = pd.concat(parts, ignore_index=True) if parts else _no_consensus(predictions)
     return _with_unit_columns(frame, predictions)
+
+
+def _confidence(arm: Votes, chosen: np.ndarray, answered: np.ndarray) -> tuple[np.ndarray, list[str | None]]:
+    """How sure each unit's label is, and what tells it."""
+    codes = arm.table.to_numpy()
+    told = ((codes < 0) | ~np.isnan(arm.sure)).all(axis=1) & (answered > 0)
+    mine = (codes == chosen[:, None]) & (codes >= 0)
+    by_logprobs = np.where(mine, np.nan_to_num(arm.sure), 0.0).sum(axis=1) / np.maximum(answered, 1)
+    by_runs = np.where(answered > 1, mine.sum(axis=1) / np.maximum(answered, 1), np.nan)
+    confidence = np.where(chosen < 0, np.nan, np.where(told, by_logprobs, by_runs))
+    source = [
+        None if np.isnan(one) else BY_LOGPROBS if by else BY_RUNS for one, by in zip(confidence, told, strict=True)
+    ]
+    return confidence, source
+
+
+def voted(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, pd.Index]:
+    """For each row the number of its unit × arm and the code of its label (-1: no answer); and the labels."""
+    codes, labels = label_codes(predictions["prediction"])
+    codes = np.where(predictions["status"].eq("ok").to_numpy(bool), codes, -1)
+    columns = ["unit_id", *arm_columns(predictions.columns)]
+    # Numbers stand for the ids while they are grouped: half a surrogate pair in an id fits no index of texts.
+    numbered = predictions[columns].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
+    return numbered.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy(), codes, labels
 
 
 def wide(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -193,7 +250,7 @@ def _no_consensus(predictions: pd.DataFrame) -> pd.DataFrame:
     frame = predictions[["unit_id", *arm_columns(predictions.columns), "prediction"]].iloc[:0].copy()
     for name, dtype in (
         ("share", "Float64"), ("answered", "int64"), ("runs", "int64"), ("tied", "bool"), ("entropy", "Float64"),
-        ("flip_rate", "Float64"),
+        ("flip_rate", "Float64"), ("confidence", "Float64"), ("confidence_from", TEXT),
     ):  # fmt: skip
         frame[name] = pd.Series([], dtype=dtype)
     return frame.reset_index(drop=True)

@@ -18,6 +18,7 @@ import pandas as pd
 from llmlab.analysis import Gold
 from llmlab.display import frames
 from llmlab.display.answer_charts import agreement, labels
+from llmlab.display.calibration_chart import calibration
 from llmlab.display.chart import Chart, sheet
 from llmlab.display.cost_charts import token_costs
 from llmlab.display.gold_charts import accuracy, confusion
@@ -29,6 +30,7 @@ __all__ = [
     "Chart",
     "accuracy",
     "agreement",
+    "calibration",
     "confusion",
     "labels",
     "overview",

@@ -35,6 +35,12 @@ def prediction_columns(declared: Declaration = ATTEMPT) -> dict[str, Column]:
         **_KEY,
         "prediction": Column("category, str or object", "the category, the text, or what parse made; NA unless ok"),
         "status": Column("str", "ok, failed or not_run", choices=STATUSES),
+        "confidence": Column("Float64", "how sure the answer is, 0 to 1; NA if nothing tells"),
+        "confidence_from": Column(
+            "str",
+            "logprobs: the probability of the whole label; runs: the share of the unit's answered runs that gave it",
+            choices=("logprobs", "runs"),
+        ),
         "error_type": Column("str", "class of the error of the last attempt; NA if ok or never asked"),
         "error": Column("str", "what it says, in one line"),
         "attempts": Column("int64", "HTTP attempts, failed ones too"),

@@ -93,6 +93,10 @@ class Findings(ABC):
         """Accuracy, F1 and confusion against gold labels by unit id, or a sheet; see `llmlab.analysis.score`."""
         return analysis.score(self._judged, gold, measure=measure, level=level, seed=seed)
 
+    def calibration(self, gold: analysis.Gold, *, level: float = 0.95, seed: int = 0) -> analysis.Calibration:
+        """How right the consensus is by how sure it is; see `llmlab.analysis.calibration`."""
+        return analysis.calibration(self._judged, gold, level=level, seed=seed)
+
     def sheet(
         self, n: int, *, more: Literal["disagreement", "low confidence"] | None = None, seed: int = 0
     ) -> pd.DataFrame:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmlab import analysis
 from llmlab.analysis import field_value
 from llmlab.parsing import is_ordered
-from llmlab.records import STATUSES
+from llmlab.records import STATUSES, TRIAL_KEY
 from llmlab.results import columns
 from llmlab.results.store import Store
 
@@ -61,6 +62,7 @@ def predictions_frame(
     for name in units.columns:
         made[names[name]] = units[name].array.take(unit)
     made["status"] = columns.named(store.statuses(trials), STATUSES)
+    made |= _confidence(made, store, last, fields)
     made |= {name: columns.strings(texts) for name, texts in store.errors(trials).items()}
     made["attempts"] = np.bincount(np.array(store.table.position, "int64"), minlength=trials).astype("int64")
     made |= store.table.sums(trials)
@@ -69,6 +71,20 @@ def predictions_frame(
     ended_at[last >= 0] = ended[last[last >= 0]]
     made["finished_at"] = columns.times(ended_at)
     return columns.frame(made)
+
+
+def _confidence(made: Mapping[str, Any], store: Store, last: np.ndarray, fields: Sequence[str]) -> dict[str, Any]:
+    """How sure each answer is; of answers with fields each field is, on its own."""
+    trials = len(last)
+    logprob = np.full(trials, np.nan)
+    logprob[last >= 0] = store.table.numbers("label_logprob")[last[last >= 0]]
+    if fields or (np.isnan(logprob).all() and trials and np.max(made["run"]) < 2):
+        return {
+            "confidence": columns.nullable(np.full(trials, np.nan)),
+            "confidence_from": columns.strings([None] * trials),
+        }
+    names = [name for name in (*TRIAL_KEY, "prediction", "status") if name in made]
+    return analysis.confidence(columns.frame({name: made[name] for name in names}), logprob)
 
 
 def own_names(store: Store, keys: pd.DataFrame, units: pd.DataFrame, fields: Sequence[str]) -> dict[str, str]:

@@ -6,8 +6,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.analysis import Total, by_group, compare, costs, may_be_billed
-
-TOKENS = ["prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens"]
+from llmlab.records import TOKENS
 
 
 def attempts(*rows, flag=True):
