@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import EllipsisType
 from typing import Any, Literal
 
 import pandas as pd
@@ -13,7 +12,7 @@ import pandas as pd
 from llmlab import engine
 from llmlab.engine import Estimate, PendingResults, RetryPolicy, Setup, takes_what
 from llmlab.errors import ExperimentStopped, InputError
-from llmlab.limits import RateLimiter
+from llmlab.limits import RateLimiter, RequestLimits, TokenLimits
 from llmlab.results import Found, InMemory, Results
 
 _last: list[Results] = []
@@ -131,8 +130,8 @@ def run_experiment(
     parse: Callable[[str], Any] | None = None,
     examples: pd.DataFrame | None = None,
     runs: int = 1,
-    requests_per_minute: float | Literal["auto"] | EllipsisType | None = ...,
-    tokens_per_minute: float | None = None,
+    requests_per_minute: RequestLimits = ...,
+    tokens_per_minute: TokenLimits = None,
     max_concurrent: int = 1000,
     max_retries: int = 3,
     retry: RetryPolicy | None = None,
@@ -181,10 +180,12 @@ def run_experiment(
         out of `score`, `compare`, `sheet` and `shares`.
     runs : int
         How often each unit is asked, at least 1.
-    requests_per_minute : float, "auto" or None
-        The key's limit, shared by all experiments of this process that use it. Left out: the limit that the key has
-        already, else 60. `None` is unlimited; "auto" starts at 60 and follows the provider's headers.
-    tokens_per_minute : float, optional
+    requests_per_minute : float, "auto" or None; or a mapping of models to these
+        The key's limit, shared by all experiments of this process that use it (and of others: `share_limits`). Left
+        out: the limit that the key has already, else 60. `None` is unlimited; "auto" starts at 60 and follows the
+        provider's headers. With ``{"small": 5000, "large": 500}`` each model has a limit of its own, and none waits
+        for another's.
+    tokens_per_minute : float, or a mapping of models to these; optional
         The key's limit on tokens; left out, it stays what it is.
     max_concurrent : int
         Most requests of this experiment in flight at a time.

@@ -32,7 +32,7 @@ from llmlab.errors import (
     RateLimitError,
     TrialError,
 )
-from llmlab.limits import Grant
+from llmlab.limits import Grant, RateLimiter
 from llmlab.parsing import thinking_in
 from llmlab.records import Reply, TokenUsageAttempt, Trial
 from llmlab.results import Journal, NoJournal, Store
@@ -106,7 +106,7 @@ class Attempts:
         return self._setup.price_list.estimate_usd(model, *tokens, tier=tier) or 0.0
 
     async def _granted(self, model: str, body: dict[str, Any], worst_usd: float) -> Grant:
-        limiter = self._setup.rate_limiter
+        limiter = self._setup.limiters.of(model)
         self._tally.waiting += 1
         try:
             most = limiter.tokens
@@ -154,7 +154,7 @@ class Attempts:
             except Exception as raised:
                 # The wait may be the user's own function; the attempt is kept all the same.
                 follows = Next(bugs=(raised,))
-        self._tell_limiter(call.grant, reply, error, follows)
+        self._tell_limiter(self._setup.limiters.of(asked.trial.model), call.grant, reply, error, follows)
         attempt = self._attempt(asked, call, reply, error, follows.retry_in_s, value)
         self._tokens.learn(attempt.trial.model, attempt.usage)
         self._budget.settle(call.worst_usd, attempt.cost_usd, may_be_billed=attempt.may_be_billed)
@@ -182,9 +182,10 @@ class Attempts:
             reply = replace(reply, notes=reply.notes + parsed.notes)
         return parsed.value, reply, None, ()
 
-    def _tell_limiter(self, grant: Grant, reply: Reply, error: AttemptError | None, follows: Next) -> None:
+    def _tell_limiter(
+        self, limiter: RateLimiter, grant: Grant, reply: Reply, error: AttemptError | None, follows: Next
+    ) -> None:
         """Settle the grant. A wait that the provider asks for holds for the whole key, unless it ends something."""
-        limiter = self._setup.rate_limiter
         hint_s = None if error is None else error.retry_after_s
         if hint_s is not None and hint_s > self._setup.policy.max_wait_s:
             hint_s = None

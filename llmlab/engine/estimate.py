@@ -242,11 +242,13 @@ def _from_pilot(pilot: Any, model: str, trials: int) -> tuple[int, tuple[float, 
 
 
 def _minutes(setup: Setup, calls: int, tokens: float, pilot: Any) -> float | None:
-    limiter, seconds = setup.rate_limiter, []
-    if limiter.limit:
-        seconds.append(max(0, calls - 1) * limiter.period_s / limiter.limit)
-    if limiter.tokens:
-        seconds.append(tokens * limiter.period_s / limiter.tokens)
+    seconds = []
+    for group in setup.limiters.groups(setup.models):
+        limiter, part = setup.limiters.of(min(group)), len(group) / len(set(setup.models))
+        if limiter.limit:
+            seconds.append(max(0.0, part * calls - 1) * limiter.period_s / limiter.limit)
+        if limiter.tokens:
+            seconds.append(part * tokens * limiter.period_s / limiter.tokens)
     if pilot is not None and len(pilot.attempts):
         at_once = min(setup.max_concurrent, max(1, calls))
         seconds.append(calls * float(pilot.attempts["latency_s"].mean()) / at_once)

@@ -65,15 +65,16 @@ class TrialQueue:
 
     Parameters
     ----------
-    fresh : iterator of Asked
-        The trials in the order in which they are to be asked first; drawn when they are needed.
+    fresh : iterators of Asked
+        The trials in the order in which they are to be asked first; drawn when they are needed. Where models have
+        limiters of their own, each of these has an iterator, and they take turns.
     models : iterable of str
         The models they are asked of.
     """
 
-    def __init__(self, fresh: Iterator[Asked], models: Iterable[str]) -> None:
-        self._fresh = fresh
-        self._exhausted = False
+    def __init__(self, fresh: Iterable[Iterator[Asked]], models: Iterable[str]) -> None:
+        # Each iterator that is not exhausted, with the trial that was drawn from it too early, if there is one.
+        self._fresh = deque((each, deque[Asked]()) for each in fresh)
         self._ready: deque[Asked] = deque()
         self._later: list[tuple[float, int, Asked]] = []
         self._order = itertools.count()
@@ -84,7 +85,7 @@ class TrialQueue:
     @property
     def empty(self) -> bool:
         """Whether no trial waits, and none will come."""
-        return self._exhausted and not (self._ready or self._later or any(self._aside.values()))
+        return not (self._fresh or self._ready or self._later or any(self._aside.values()))
 
     @property
     def retries_due(self) -> list[float]:
@@ -111,17 +112,31 @@ class TrialQueue:
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
 
-    def next(self) -> Asked | None:
-        """The next trial of a model that is not held back; `None` if there is none at present."""
-        while self._open_models:
-            asked = self._ready.popleft() if self._ready else self._next_fresh()
-            if asked is None:
-                return None
+    def next(self, full: Set[str] = frozenset()) -> Asked | None:
+        """The next trial of a model that is not held back; `None` if there is none at present.
+
+        Parameters
+        ----------
+        full : set of str
+            Models that are passed over for now: enough of their trials wait for their limiter.
+        """
+        if self._open_models <= full:
+            if not (self._open_models or self._aside):
+                # Every model has ended: what is left of the plan is not asked.
+                self._fresh.clear()
+            return None
+        for _ in range(len(self._ready)):
+            asked = self._ready.popleft()
+            if asked.trial.model in full:
+                self._ready.append(asked)
+            elif asked.trial.model in self._open_models:
+                return asked
+            else:
+                self._put_aside(asked)
+        while (asked := self._next_fresh(full)) is not None:
             if asked.trial.model in self._open_models:
                 return asked
             self._put_aside(asked)
-        # If every model has ended, what is left of the plan is not asked.
-        self._exhausted = self._exhausted or not self._aside
         return None
 
     def next_for_probe(self, models: Set[str]) -> Asked | None:
@@ -178,16 +193,25 @@ class TrialQueue:
         self._aside.clear()
         self._ready.clear()
         self._later.clear()
-        self._exhausted = True
+        self._fresh.clear()
 
     def is_held(self, asked: Asked) -> bool:
         """Whether its model is held back."""
         return asked.trial.model in self._aside
 
-    def _next_fresh(self) -> Asked | None:
-        asked = None if self._exhausted else next(self._fresh, None)
-        self._exhausted = asked is None
-        return asked
+    def _next_fresh(self, full: Set[str] = frozenset()) -> Asked | None:
+        """A fresh trial of a model that is not full; the iterators take turns."""
+        for _ in range(len(self._fresh)):
+            each, drawn = self._fresh.popleft()
+            asked = drawn.popleft() if drawn else next(each, None)
+            if asked is None:
+                continue
+            if asked.trial.model in full:
+                drawn.append(asked)
+            self._fresh.append((each, drawn))
+            if not drawn:
+                return asked
+        return None
 
     def _goes_on(self, asked: Asked) -> bool:
         return asked.trial.model in self._open_models or asked.trial.model in self._aside

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -66,11 +66,14 @@ class Run:
             setup.endpoint,
             timeout_s=setup.timeout,
             connections=setup.max_concurrent,
-            learn=setup.rate_limiter.auto,
+            learn=any(limiter.auto for limiter in setup.limiters.distinct(setup.models)),
         )
+        self._limiters = setup.limiters.distinct(setup.models)
         self._attempts = Attempts(setup, self._client, store, journal, self.tally)
-        self._queue = TrialQueue(carry_over(setup.plan.trials(positions), store), setup.models)
-        self._slots = Slots(self._queue, setup.max_concurrent, self._one_attempt, self._look_at)
+        groups = setup.limiters.groups(setup.models)
+        fresh = [carry_over(setup.plan.trials(_of(group, positions, setup)), store) for group in groups]
+        self._queue = TrialQueue(fresh, setup.models)
+        self._slots = Slots(self._queue, setup.max_concurrent, self._one_attempt, self._look_at, groups)
         # Models that ended before the others, and why; sets of models that are away, with the timers of their probes.
         self._ended: dict[str, Stop] = {}
         self._probes: dict[frozenset[str], asyncio.TimerHandle] = {}
@@ -212,10 +215,17 @@ class Run:
             self.tally.retrying = len(due)
             probes = [timer.when() - self._loop.time() for timer in self._probes.values()]
             self.tally.look(outlook(
-                self._setup.rate_limiter, waiting=self.tally.waiting, retries_due=due, slots=self._slots.allowed,
+                self._limiters, waiting=self.tally.waiting, retries_due=due, slots=self._slots.allowed,
                 next_probe_s=max(0.0, min(probes, default=math.inf)),
             ))  # fmt: skip
             self._view.show(self.tally, last=last, stopped=stopped)
         except Exception:
             # A view is never the reason to lose an experiment.
             self._view = Silent()
+
+
+def _of(group: frozenset[str], positions: Sequence[int], setup: Setup) -> Iterable[int]:
+    """The positions at which these models are asked."""
+    if len(group) == len(set(setup.models)):
+        return positions
+    return (at for at in positions if setup.plan.layout.at(at)[1] in group)

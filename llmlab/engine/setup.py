@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from types import EllipsisType
 from typing import Any, Literal
 
 from llmlab.client import Endpoint, checked_request, resolve, without
@@ -19,7 +18,7 @@ from llmlab.engine.examples import Examples
 from llmlab.engine.pricing import PriceList, Prices, tier_asked
 from llmlab.engine.retry import RetryPolicy
 from llmlab.errors import InputError
-from llmlab.limits import RateLimiter, RateLimiterRegistry
+from llmlab.limits import Limiters, RateLimiter, RequestLimits, TokenLimits
 from llmlab.parsing import Parser, make_parser
 from llmlab.prompts import Messages, Prompt, Prompts
 from llmlab.results import PREDICTION_COLUMNS, SIMULATED, Asks, Found, Journal, NoJournal, identity
@@ -34,7 +33,7 @@ _OF_THE_API = (
     "tool_choice", "tools", "top_a", "top_k", "top_logprobs", "top_p", "transforms", "usage", "user", "verbosity",
     "web_search_options", "extra_body", "extra_headers", "extra_query",
 )  # fmt: skip
-_PARTS = ("parser", "plan", "messages", "policy", "body", "endpoint", "price_list", "rate_limiter")
+_PARTS = ("parser", "plan", "messages", "policy", "body", "endpoint", "price_list", "limiters")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,7 +42,7 @@ class Setup:
 
     The fields are the parameters of `llmlab.run_experiment`, where they are explained and have their defaults;
     `request` holds the further parameters of the API. What is made of them has names of its own: `parser`, `plan`,
-    `messages`, `policy`, `body`, `endpoint`, `price_list`, `rate_limiter`.
+    `messages`, `policy`, `body`, `endpoint`, `price_list`, `limiters`.
 
     Raises
     ------
@@ -59,8 +58,8 @@ class Setup:
     parse: Callable[[str], Any] | None
     examples: object = field(repr=False)
     runs: int
-    requests_per_minute: float | Literal["auto"] | EllipsisType | None
-    tokens_per_minute: float | None
+    requests_per_minute: RequestLimits
+    tokens_per_minute: TokenLimits
     max_concurrent: int
     max_retries: int
     retry: RetryPolicy | None
@@ -196,12 +195,13 @@ class Setup:
         return PriceList(self.endpoint.base_url, self.prices, simulated=self.endpoint.simulated)
 
     @cached_property
-    def rate_limiter(self) -> RateLimiter:
-        """The limiter given, else the key's own; limits that were left out stay what they are there."""
+    def limiters(self) -> Limiters:
+        """The limiter given, else those of the key; limits that were left out stay what they are there."""
         if self.limiter is not None:
-            return self.limiter
-        return RateLimiterRegistry.get_limiter(
+            return Limiters(self.limiter)
+        return Limiters.of_key(
             self.endpoint.account,
+            self.models,
             self.requests_per_minute,
             base_url=self.endpoint.base_url,
             tokens_per_minute=... if self.tokens_per_minute is None else self.tokens_per_minute,
@@ -232,7 +232,7 @@ class Setup:
     @cached_property
     def description(self) -> dict[str, Any]:
         """The experiment for a reader, as results and saved files keep it."""
-        limiter, parser = self.rate_limiter, self.parser
+        parser = self.parser
         named = {name: _in_words(prompt) for name, prompt in self.prompts.items()}
         return {
             "endpoint": self.endpoint.base_url + (" (simulated, no real model)" if self.endpoint.simulated else ""),
@@ -246,7 +246,7 @@ class Setup:
             "example_units": self.few_shot.among(self.plan.units, self.messages),
             "schema": parser.schema,
             "parameters": self._told,
-            "requests_per_minute": None if limiter.limit is None else limiter.limit * 60 / limiter.period_s,
+            "requests_per_minute": self.limiters.per_minute(self.models),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("llmlab", "openai", "pandas")},
         }

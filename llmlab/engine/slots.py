@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from llmlab.engine.queue import Asked, TrialQueue
 
 FIRST_SLOTS = 16
-RAMP_S = 0.05
+RAMP_S, LOOK_AGAIN_S = 0.05, 0.25
 STARTS_PER_TURN = 2
 NARROWING = 0.5
 WIDENING = 1 / 8
@@ -29,6 +30,8 @@ class Slots:
         Makes the coroutine that carries out one attempt; it calls `again` if the trial needs another one.
     ended : callable
         Told every task that is over, and what it was about.
+    groups : sequence of frozenset of str
+        The models by limiter, if there are several: the trials of none may fill all slots while they wait for theirs.
 
     Attributes
     ----------
@@ -42,15 +45,17 @@ class Slots:
         most: int,
         attempt: Callable[[Asked], Coroutine[Any, Any, None]],
         ended: Callable[[asyncio.Task[None], Asked], None],
+        groups: Sequence[frozenset[str]] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._queue, self._most = queue, most
         self._attempt, self._ended = attempt, ended
+        self._groups = groups if len(groups) > 1 else ()
         self._tasks: dict[asyncio.Task[None], Asked] = {}
         # The timer of the retry that is due first, if there is one.
         self._timers: list[asyncio.TimerHandle] = []
-        self._fill_is_due = self._doubling_is_due = False
+        self._fill_is_due = self._doubling_is_due = self._look_is_due = False
         self._closed = False
         self._allowed: float = min(FIRST_SLOTS, most)
         # Never narrowed yet: the number of slots still doubles.
@@ -158,17 +163,36 @@ class Slots:
     def _fill(self) -> None:
         """Start what is ready, a little in each turn of the loop, so that the loop stays smooth."""
         self._fill_is_due = False
+        full = self._full()
         for _ in range(STARTS_PER_TURN):
             if len(self._tasks) + 1 > self._allowed:
                 break
-            asked = self._queue.next()
+            asked = self._queue.next(full)
             if asked is None:
                 break
             self._start(asked)
         else:
             self._fill_soon()
+        if full and not self._look_is_due and not self._closed:
+            self._look_is_due = True
+            self._loop.call_later(LOOK_AGAIN_S, self._look_again)
         if not self._tasks and self._queue.empty and not self.over.done():
             self.over.set_result(None)
+
+    def _full(self) -> frozenset[str]:
+        """The models of which enough trials wait for their limiter."""
+        if not self._groups:
+            return frozenset()
+        waiting = Counter(asked.trial.model for asked in self._tasks.values() if not asked.sent)
+        most = max(1.0, self._allowed / len(self._groups))
+        full = [group for group in self._groups if sum(waiting[model] for model in group) >= most]
+        return frozenset().union(*full)
+
+    def _look_again(self) -> None:
+        """Some of those who waited have been sent meanwhile."""
+        self._look_is_due = False
+        if not self.over.done():
+            self._fill()
 
     def _start(self, asked: Asked) -> None:
         asked.sent = False

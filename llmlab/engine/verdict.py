@@ -114,7 +114,7 @@ class Verdicts:
 
     def __init__(self, setup: Setup, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy, self._reask_with_error = setup.policy, setup.reask_with_error
-        self._limiter = setup.rate_limiter
+        self._limiters = setup.limiters
         self._certain = setup.body.get("temperature") == 0
         self._clock = clock
         self.forms = AnswerForms(setup.parser.schema, setup.body)
@@ -207,7 +207,7 @@ class Verdicts:
 
     def _about_refusal(self, asked: Asked, sent: Sent, error: RateLimitError, in_flight: int) -> Next:
         """A 429. While other requests are worked on it uses up no retry."""
-        unhinted = self._limiter.limit is None or error.retry_after_s is None
+        unhinted = self._limiters.of(sent.mark.model).limit is None or error.retry_after_s is None
         asked.uncounted += (in_flight > 0 and unhinted) or self._answers > sent.answered
         now = self._clock()
         self._refused_since = min(self._refused_since, now)

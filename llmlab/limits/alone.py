@@ -18,6 +18,10 @@ class Alone:
         """When a request may leave; if that is in the future, the time to look again."""
         return self._schedule.ready_at(tokens, now)
 
+    def next_at(self, now: float) -> float:
+        """When the next request could leave, for those who only want to know."""
+        return self._schedule.ready_at(0.0, now)
+
     def in_window(self, now: float) -> int:
         """Requests that count against the limit."""
         return self._schedule.in_window(now)

@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 
 from llmlab.errors import InputError
 from llmlab.limits.limiter import RateLimiter
-from llmlab.limits.metrics import combined
 from llmlab.limits.registry import RateLimiterRegistry
 
 RequestLimit: TypeAlias = float | Literal["auto"] | None
@@ -64,17 +63,18 @@ class Limiters:
         tokens, tokens_by_model = _split("tokens_per_minute", tokens_per_minute, models)
         own = [model for model in models if model in requests_by_model or model in tokens_by_model]
         get = RateLimiterRegistry.get_limiter
+        default = get(api_key, requests, base_url=base_url, tokens_per_minute=tokens)
         by_model = {
             model: get(
                 api_key,
-                requests_by_model.get(model, ...),
+                requests_by_model.get(model, requests),
                 base_url=base_url,
                 tokens_per_minute=tokens_by_model.get(model, ...),
                 model=model,
             )
             for model in dict.fromkeys(own)
         }
-        return cls(get(api_key, requests, base_url=base_url, tokens_per_minute=tokens), by_model)
+        return cls(default, by_model)
 
     def of(self, model: str) -> RateLimiter:
         """The limiter of this model's requests."""
@@ -84,9 +84,14 @@ class Limiters:
         """The limiters of these models, each once."""
         return list({id(limiter): limiter for limiter in map(self.of, models)}.values())
 
-    def get_metrics(self, models: Sequence[str]) -> dict[str, float | int | None]:
-        """Metrics of these models together; the fields of `RateLimiter.get_metrics`."""
-        return combined(limiter.get_metrics() for limiter in self.distinct(models))
+    def groups(self, models: Sequence[str]) -> list[frozenset[str]]:
+        """These models by limiter."""
+        return [frozenset(model for model in models if self.of(model) is limiter) for limiter in self.distinct(models)]
+
+    def per_minute(self, models: Sequence[str]) -> float | dict[str, float | None] | None:
+        """Requests per minute: one number if one limiter serves all these models, else a number for each model."""
+        limits = {model: self.of(model).per_minute for model in models}
+        return limits if len(self.distinct(models)) > 1 else self.of(models[0]).per_minute
 
 
 def _split(name: str, limits: Any, models: Sequence[str]) -> tuple[Any, dict[str, Any]]:

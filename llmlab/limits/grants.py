@@ -182,6 +182,11 @@ class Grants:
                 self.share.changed(now)
             self.waiters.serve(now)
 
+    def ready_in_s(self) -> float:
+        """Seconds until the next request could leave."""
+        with self.lock.timed() as now:
+            return max(0.0, self.share.next_at(now) - now)
+
     def state(self) -> dict[str, float | int | None]:
         """Totals and present state, under the names of `RateLimiter.get_metrics`."""
         with self.lock.timed() as now:

@@ -108,6 +108,11 @@ class RateLimiter:
         """Length of the window in seconds."""
         return self._schedule.period_s
 
+    @property
+    def per_minute(self) -> float | None:
+        """The limit in requests per minute."""
+        return None if self.limit is None else self.limit * 60 / self.period_s
+
     def change(
         self,
         limit: float | Literal["auto"] | EllipsisType | None = ...,
@@ -197,8 +202,7 @@ class RateLimiter:
 
     def ready_in_s(self) -> float:
         """Seconds until the limit lets the next request leave; 0 if it could leave now."""
-        with self._lock.timed() as now:
-            return max(0.0, self._grants.ready_at(0, now) - now)
+        return self._grants.ready_in_s()
 
     def history(self) -> list[tuple[float, int, int, float]]:
         """Per second with traffic: (epoch seconds, granted, throttled, seconds waited); six hours of it at most."""

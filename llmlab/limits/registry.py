@@ -43,7 +43,7 @@ class RateLimiterRegistry:
             Only its fingerprint is kept.
         requests_per_minute : float, "auto" or None
             A value given changes the limiter, also while others wait on it. Left out (`...`), the limiter keeps what
-            it has; a new one starts at 60.
+            it has; a new one starts at 60, that of a model at the limit of its key.
         base_url : str, optional
             The endpoint, as the same key may be used at several. Left out, the key's only limiter is meant.
         tokens_per_minute : float, optional
@@ -65,13 +65,23 @@ class RateLimiterRegistry:
         with cls._lock:
             limiter = cls._find(base_url, name, model)
             if limiter is None:
-                start = AUTO_START if isinstance(requests_per_minute, EllipsisType) else requests_per_minute
+                start = requests_per_minute
+                if isinstance(start, EllipsisType):
+                    start = cls._start(base_url, name) if model is not None else AUTO_START
                 tokens = None if isinstance(tokens_per_minute, EllipsisType) else tokens_per_minute
                 limiter = RateLimiter(start, tokens=tokens, name=name if model is None else f"{name} {model}")
                 cls._keep(base_url, name, model, limiter)
                 return limiter
         limiter.change(requests_per_minute, tokens_per_minute)
         return limiter
+
+    @classmethod
+    def _start(cls, base_url: str | None, name: str) -> float | Literal["auto"] | None:
+        """With which limit a model of this key starts."""
+        key = cls._find(base_url, name, None)
+        if key is None:
+            return AUTO_START
+        return "auto" if key.auto else key.limit
 
     @classmethod
     def _find(cls, base_url: str | None, name: str, model: str | None) -> RateLimiter | None:

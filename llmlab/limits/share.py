@@ -117,6 +117,13 @@ class Share:
             return self._schedule.ready_at(tokens, now)
         return self._expected_at
 
+    def next_at(self, now: float) -> float:
+        """When the next request could leave, as far as that is known, for those who only want to know."""
+        if not self._takes_turns:
+            return self._schedule.ready_at(0.0, now)
+        at = self._tickets[0].due if self._tickets else self._look_at
+        return max(at, self._schedule.paused_until)
+
     def in_window(self, now: float) -> int:
         """Requests of all processes that count against the limit, as of the last step."""
         if self._mode != "sharing":

@@ -117,7 +117,7 @@ async def test_messages_that_are_no_json_are_the_users_error_and_take_no_grant(p
     async with Desk(provider(), prompt=lambda unit: [{"role": "user", "content": [{"x": object()}]}]) as desk:
         with pytest.raises(InputError, match="cannot be sent"):
             await desk()
-        assert desk.setup.rate_limiter.get_metrics()["total_requests"] == 0
+        assert desk.setup.limiters.default.get_metrics()["total_requests"] == 0
 
 
 async def test_an_unreadable_answer_is_asked_again_with_what_was_wrong_with_it(provider):

@@ -13,7 +13,7 @@ def queue(*models, drawn=None):
                 drawn.append(position)
             yield Asked(Trial(position, position, model, 1), 0, 0.0)
 
-    return TrialQueue(fresh(), set(models))
+    return TrialQueue([fresh()], set(models))
 
 
 def order(one):
@@ -108,3 +108,41 @@ def test_a_probe_takes_what_waits_for_its_time_if_nothing_else_is_left():
     one.hold({"m"})
     assert one.next_for_probe({"m"}) is first
     assert one.retries_due == []
+
+
+def by_limiter(*models):
+    """A queue in which each model has an iterator of its own."""
+    trials = [Asked(Trial(position, position, model, 1), 0, 0.0) for position, model in enumerate(models)]
+    names = list(dict.fromkeys(models))
+    return TrialQueue([iter([one for one in trials if one.trial.model == name]) for name in names], names)
+
+
+def test_models_with_limiters_of_their_own_take_turns():
+    one = by_limiter(*"aaabb")
+    assert order(one) == [0, 3, 1, 4, 2]
+    assert one.empty
+
+
+def test_a_full_model_is_passed_over_and_keeps_its_order():
+    one = by_limiter(*"aaabb")
+    assert [one.next({"a"}).trial.position for _ in range(2)] == [3, 4]
+    assert one.next({"a"}) is None
+    assert not one.empty
+    assert order(one) == [0, 1, 2]
+    assert one.empty
+
+
+def test_what_is_due_again_waits_too_while_its_model_is_full():
+    one = by_limiter(*"ab")
+    again = one.next({"b"})
+    one.put(again)
+    assert one.next({"a"}).trial.model == "b"
+    assert one.next({"a"}) is None
+    assert one.next() is again
+
+
+def test_with_all_models_full_nothing_is_drawn():
+    drawn = []
+    one = queue(*"mm", drawn=drawn)
+    assert one.next({"m"}) is None
+    assert drawn == []

@@ -97,13 +97,13 @@ def test_it_is_frozen_and_its_parts_are_made_once():
 
 def test_no_key_is_in_its_repr_or_its_description():
     one = setup(extra_headers={"X-Key": KEY}, extra_body={"token": KEY})
-    assert KEY not in repr(one) + repr(one.description) + repr(one.endpoint) + repr(one.rate_limiter)
+    assert KEY not in repr(one) + repr(one.description) + repr(one.endpoint) + repr(one.limiters.default)
 
 
 def test_limits_that_are_left_out_stay_what_they_are():
-    assert setup().rate_limiter.limit == 60
-    first = setup(requests_per_minute=300, tokens_per_minute=1000).rate_limiter
-    assert setup().rate_limiter is first
+    assert setup().limiters.default.limit == 60
+    first = setup(requests_per_minute=300, tokens_per_minute=1000).limiters.default
+    assert setup().limiters.default is first
     assert (first.limit, first.tokens) == (300, 1000)
     setup(requests_per_minute=None)
     assert (first.limit, first.tokens) == (None, 1000)
@@ -111,5 +111,5 @@ def test_limits_that_are_left_out_stay_what_they_are():
 
 def test_a_limiter_of_the_users_own_is_used_as_it_is():
     mine = ll.RateLimiter(7)
-    assert setup(limiter=mine, requests_per_minute=60).rate_limiter is mine
+    assert setup(limiter=mine, requests_per_minute=60).limiters.default is mine
     assert mine.limit == 7

@@ -15,7 +15,7 @@ def trials(count):
 
 
 def slots_for(count, most, attempt, ended=lambda task, asked: None):
-    return Slots(TrialQueue(trials(count), ["m"]), most, attempt, ended)
+    return Slots(TrialQueue([trials(count)], ["m"]), most, attempt, ended)
 
 
 class Desk:
@@ -204,3 +204,62 @@ async def test_the_trials_of_a_model_that_ended_are_not_started_and_what_is_in_f
     await desk.finish_all()
     assert desk.begun == [0, 1]
     assert [task.cancelled() for task in desk.ended] == [False, False]
+
+
+class Crowd:
+    """Trials of two models whose attempts wait for a limiter until they are sent, and live until they are ended."""
+
+    def __init__(self, count, most):
+        models = ["a", "b"]
+        fresh = [iter([Asked(Trial(n, n, model, 1), 0, 0.0) for n in range(count)]) for model in models]
+        self.waiting, self.sent = {"a": [], "b": []}, {"a": [], "b": []}
+        groups = [frozenset("a"), frozenset("b")]
+        self.slots = Slots(TrialQueue(fresh, models), most, self.attempt, lambda task, asked: None, groups)
+
+    async def attempt(self, asked):
+        granted = asyncio.Event()
+        self.waiting[asked.trial.model].append(granted)
+        await granted.wait()
+        asked.sent = True
+        over = asyncio.Event()
+        self.sent[asked.trial.model].append(over)
+        await over.wait()
+
+    def go(self, model, count=1):
+        for _ in range(count):
+            self.waiting[model].pop(0).set()
+
+    def answer(self, model, count=1):
+        for _ in range(count):
+            self.sent[model].pop(0).set()
+
+
+async def test_the_trials_of_one_limiter_do_not_fill_all_slots_while_they_wait():
+    crowd = Crowd(100, 10)
+    crowd.slots.open()
+    await turns()
+    assert {model: len(waiting) for model, waiting in crowd.waiting.items()} == {"a": 5, "b": 5}
+    for _ in range(20):
+        crowd.go("b")
+        await turns(5)
+        crowd.answer("b")
+        await turns()
+    assert len(crowd.waiting["a"]) == 5
+    assert len(crowd.waiting["b"]) == 5
+    crowd.slots.close()
+    await crowd.slots.end()
+
+
+async def test_when_those_who_waited_have_been_sent_others_follow_although_no_task_has_ended():
+    crowd = Crowd(100, 40)
+    crowd.slots.open()
+    await turns()
+    crowd.go("a", 8)
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if len(crowd.waiting["a"]) >= 8:
+            break
+    assert len(crowd.sent["a"]) == 8
+    assert len(crowd.waiting["a"]) >= 8
+    crowd.slots.close()
+    await crowd.slots.end()

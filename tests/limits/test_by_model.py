@@ -24,13 +24,15 @@ def test_a_limit_of_a_model_is_its_own_and_the_others_keep_the_keys():
     limiters = Limiters.of_key(
         "k", MODELS, {"small": 5000, "large": "auto"}, tokens_per_minute={"small": 10_000, "other": None}
     )
-    assert [limiters.of(model).limit for model in MODELS] == [5000, 60, 60]
+    assert [limiters.of(model).limit for model in MODELS] == [5000, 60, 120]
     assert limiters.of("small").tokens == 10_000
     assert limiters.of("large").auto
     assert limiters.default.limit == 120
     assert len(limiters.distinct(MODELS)) == 3
     assert Limiters.of_key("k", MODELS).of("small") is limiters.default
-    assert limiters.get_metrics(("small", "large"))["limit"] == 5060
+    assert limiters.groups(MODELS) == [{"small"}, {"large"}, {"other"}]
+    assert limiters.per_minute(MODELS) == {"small": 5000, "large": 60, "other": 120}
+    assert limiters.per_minute(["small"]) == 5000
 
 
 def test_left_out_limits_of_a_model_stay_what_they_are():

@@ -84,3 +84,49 @@ async def test_auto_takes_the_limit_from_the_providers_headers():
         limiter = ll.RateLimiterRegistry.get_limiter("simulated", base_url=provider.base_url)
     assert limiter.limit == pytest.approx(3000)
     assert provider.counts().refused == 0
+
+
+async def test_a_model_whose_window_is_full_delays_no_other():
+    with ll.simulate.client(latency_s=0.01) as provider:
+        run = ll.start_experiment(
+            TEXTS[:40], "{text}", **SETTINGS | {"model": ["slow", "fast"]}, client=provider, max_concurrent=4,
+            requests_per_minute={"slow": 60, "fast": 60_000},
+        )  # fmt: skip
+        try:
+            await eventually(lambda: answered_of(run, "fast") == 40)
+            assert answered_of(run, "slow") < 20
+        finally:
+            run.stop()
+            await run
+
+
+def answered_of(run, model):
+    """Trials of this model that have an answer so far."""
+    predictions = run.predictions
+    return int((predictions["model"].eq(model) & predictions["status"].eq("ok")).sum())
+
+
+async def eventually(condition):
+    """Wait until it holds, at most 20 s."""
+    for _ in range(400):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("never came true")
+
+
+async def test_each_model_keeps_to_its_own_limit():
+    with ll.simulate.client(latency_s=0.01) as provider:
+        results = await ll.run_experiment(
+            TEXTS[:10], "{text}", **SETTINGS | {"model": ["slow", "fast"]}, client=provider,
+            requests_per_minute={"slow": 1200, "fast": 60_000}, tokens_per_minute={"fast": 1_000_000},
+        )  # fmt: skip
+        assert results.description["requests_per_minute"] == {"slow": 1200, "fast": 60_000}
+        sent = results.attempts.groupby("model")["started_at"].agg(["min", "max"])
+    assert (sent.loc["slow", "max"] - sent.loc["slow", "min"]).total_seconds() >= 9 * 0.05 * 0.9
+    assert ll.RateLimiterRegistry.get_metrics(provider.api_key)["total_requests"] == 20
+
+
+def test_a_limit_for_a_model_that_is_not_asked_is_refused_when_the_call_is_written():
+    with pytest.raises(ll.InputError, match="requests_per_minute names 'gpt', but the models are m"):
+        ll.run_experiment(TEXTS, "{text}", api_key="sk-local", requests_per_minute={"gpt": 5}, **SETTINGS)
