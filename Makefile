@@ -1,10 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lowest browser check bench format clean
+.PHONY: demo lab test test-lowest browser check bench format clean
 
 demo: .venv/core ## the main job: 250 units x 3 runs against the simulated provider
 	$(BIN)/python -m llmlab
+
+lab: .venv/dev ## JupyterLab on the notebooks, in the environment of the project
+	$(BIN)/python -m jupyterlab --notebook-dir notebooks
 
 test: .venv/dev ## everything but the browser
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not browser"
