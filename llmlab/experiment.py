@@ -137,7 +137,7 @@ def run_experiment(
     retry: RetryPolicy | None = None,
     reask_with_error: bool = False,
     reasoning_effort: str | None = None,
-    timeout: float = 120.0,
+    timeout: float | None = None,
     base_url: str | None = None,
     api_key: str | None = None,
     client: object = None,
@@ -197,8 +197,8 @@ def run_experiment(
         Whether an unreadable answer is asked again together with what was wrong with it.
     reasoning_effort : str, optional
         Passed on, for example "low".
-    timeout : float
-        Deadline of one attempt in seconds.
+    timeout : float, optional
+        Deadline of one attempt in seconds; default: 120, and 900 with ``service_tier="flex"``.
     base_url, api_key : str, optional
         Default: OpenRouter with `OPENROUTER_API_KEY`, else `OPENAI_BASE_URL` or OpenAI with `OPENAI_API_KEY`.
     client : AsyncOpenAI, optional
@@ -224,8 +224,9 @@ def run_experiment(
     progress : bool, "text" or "widget"
         A live widget in notebooks and a line elsewhere, one of them, or nothing.
     **request
-        Goes to the API as it is: temperature, seed, max_tokens, extra_body … A name that is nearly one of the above, or
-        of the API's, is refused; anything at all can stand in `extra_body`.
+        Goes to the API as it is: temperature, max_tokens, extra_body … With ``seed=s`` run k sends s + k - 1, as one
+        seed for all would make the runs agree by construction. A name that is nearly one of the above, or of the API's,
+        is refused; anything at all can stand in `extra_body`.
 
     Returns
     -------

@@ -226,6 +226,8 @@ class Served:
         The model's thinking, where it stands apart from the answer.
     tokens : tuple of SaidToken
         Empty unless `logprobs` were asked for.
+    completion_id : str or None
+        The provider's id of the completion, the same if it is given out again.
     """
 
     provider: str | None = None
@@ -233,6 +235,7 @@ class Served:
     service_tier: str | None = None
     reasoning: str | None = None
     tokens: tuple[SaidToken, ...] = ()
+    completion_id: str | None = None
 
 
 NOT_TOLD = Served()

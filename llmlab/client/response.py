@@ -61,6 +61,8 @@ def read_reply(
             notes += more
     except RecursionError:
         error = errors.BadResponseError("the body is nested too deeply")
+    if "hit" in headers.get("x-cache", "").lower():
+        notes += ("from a gateway's cache",)
     top = data if isinstance(data, dict) else {}
     request_id = headers.get("x-request-id") or _str(top.get("id")) or headers.get("cf-ray")
     return Reply(

@@ -34,6 +34,7 @@ def read_served(data: object, key: str | tuple[str, ...] = "") -> Served:
         service_tier=_clean(data.get("service_tier"), key),
         reasoning=thinking and without(key, thinking),
         tokens=_tokens(first.get("logprobs")),
+        completion_id=_clean(data.get("id"), key),
     )
 
 

@@ -20,6 +20,7 @@ from llmlab.engine.budget import budget_of
 from llmlab.engine.estimate import TokenEstimate, completion_limit
 from llmlab.engine.pricing import tier_asked
 from llmlab.engine.queue import Asked
+from llmlab.engine.repeats import NOTE, Completions
 from llmlab.engine.retry import CROWDED_PAUSE_S
 from llmlab.engine.setup import Setup
 from llmlab.engine.verdict import Next, Sent, Stop, Verdicts
@@ -63,6 +64,7 @@ class Attempts:
         self._store, self._journal, self._tally = store, journal, tally
         self._verdicts = Verdicts(setup)
         self.outages = self._verdicts.outages
+        self._completions = Completions()
         self._tokens = TokenEstimate()
         self._budget = budget_of(setup, store, self._worst_usd)
 
@@ -81,7 +83,7 @@ class Attempts:
         try:
             asked.messages = setup.asks.messages_of(trial)
             form = self._verdicts.forms.of(trial.model, trial.position)
-            body = setup.body | {"model": trial.model, "messages": asked.messages + asked.correction} | form
+            body = setup.body_of(trial) | {"messages": asked.messages + asked.correction} | form
             worst_usd = self._worst_usd(trial.model, body)
             if not await self._budget.reserve(worst_usd):
                 reason = self._budget.refusal(worst_usd, is_limited=completion_limit(body) is not None)
@@ -147,6 +149,8 @@ class Attempts:
     async def _take_in(self, asked: Asked, call: _Call, reply: Reply) -> Next:
         """Read the reply, see what follows, and keep the attempt."""
         value, reply, error, bugs = self._read(reply)
+        if self._completions.is_repeated(asked.trial, reply.served.completion_id):
+            reply = replace(reply, notes=(*reply.notes, NOTE))
         follows = Next(bugs=bugs)
         if not bugs:
             try:

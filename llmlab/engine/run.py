@@ -64,7 +64,7 @@ class Run:
         self._bugs: list[BaseException] = []
         self._client = ChatClient(
             setup.endpoint,
-            timeout_s=setup.timeout,
+            timeout_s=setup.timeout_s,
             connections=setup.max_concurrent,
             learn=any(limiter.auto for limiter in setup.limiters.distinct(setup.models)),
         )

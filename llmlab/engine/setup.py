@@ -21,9 +21,11 @@ from llmlab.errors import InputError
 from llmlab.limits import Limiters, RateLimiter, RequestLimits, TokenLimits
 from llmlab.parsing import Parser, make_parser
 from llmlab.prompts import Messages, Prompt, Prompts
+from llmlab.records import Trial
 from llmlab.results import PREDICTION_COLUMNS, SIMULATED, Asks, Found, Journal, NoJournal, identity
 from llmlab.units import Plan, read_units
 
+TIMEOUT_S, FLEX_TIMEOUT_S = 120.0, 900.0
 # Parameters of the API that a misspelt name is compared with, besides our own.
 _OF_THE_API = (
     "audio", "frequency_penalty", "function_call", "functions", "include_reasoning", "logit_bias", "logprobs",
@@ -65,7 +67,7 @@ class Setup:
     retry: RetryPolicy | None
     reask_with_error: bool
     reasoning_effort: str | None
-    timeout: float
+    timeout: float | None
     # The next three may hold a key.
     base_url: str | None = field(repr=False)
     api_key: str | None = field(repr=False)
@@ -96,7 +98,7 @@ class Setup:
         for name in ("timeout", "max_cost_usd"):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-            if not number and not (name == "max_cost_usd" and value is None):
+            if not number and value is not None:
                 raise InputError(f"{name} must be a positive number, not {value!r}.")
         if not isinstance(self.grace_s, (int, float)) or not self.grace_s >= 0:
             raise InputError(f"grace_s must be 0 or more seconds, not {self.grace_s!r}.")
@@ -183,6 +185,22 @@ class Setup:
     def body(self) -> dict[str, Any]:
         """What all requests have in common; `extra_headers` in it may hold a key."""
         return checked_request({**self.request, "reasoning_effort": self.reasoning_effort})
+
+    def body_of(self, trial: Trial) -> dict[str, Any]:
+        """What a trial's request holds beside its messages and the form of the answer.
+
+        With a seed, each run sends one of its own: the same seed would make the runs agree by construction.
+        """
+        seed = self.body.get("seed")
+        own = {"seed": seed + trial.run - 1} if isinstance(seed, int) and not isinstance(seed, bool) else {}
+        return self.body | {"model": trial.model} | own
+
+    @property
+    def timeout_s(self) -> float:
+        """Deadline of one attempt in seconds."""
+        if self.timeout is not None:
+            return self.timeout
+        return FLEX_TIMEOUT_S if tier_asked(self.body) == "flex" else TIMEOUT_S
 
     @cached_property
     def endpoint(self) -> Endpoint:

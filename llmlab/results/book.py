@@ -34,6 +34,8 @@ TRIALS = "INSERT OR IGNORE INTO trials SELECT ?, ?, message, ?, ? FROM messages 
 FAILURES = "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)"
 READINGS = "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?)"
 END = "UPDATE sessions SET ended_at = ?, stopped = ?, answered = ? WHERE session = ?"
+# Made once: `json.dumps` would make an encoder for every call.
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 _KEY = np.dtype([("first", "<u8"), ("second", "<u8")])
 
 
@@ -111,8 +113,7 @@ def _identified(content: Any) -> Any:
 
 def canonical(said: Any) -> bytes:
     """What was sent, as the bytes that its digest is made of."""
-    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")
+    return _encode(said).encode("utf-8", "surrogatepass")
 
 
 def digest(data: bytes) -> bytes:
@@ -251,14 +252,14 @@ def _wanted(asks: Asks, parameters: Mapping[str, int]) -> tuple[np.ndarray, np.n
     which = pd.factorize(np.array([*names, *prompt], dtype=object), use_na_sentinel=False)[0][len(names) :]
     # Messages are the same for all models and runs: each is rendered once, and dropped.
     pairs, pair = np.unique(unit * len(names) + which, return_inverse=True)
-    digests = np.zeros(len(pairs), _KEY)
-    asked = np.zeros(len(pairs), bool)
+    joined, asked = bytearray(), np.zeros(len(pairs), bool)
+    renders = [asks.messages[name] for name in names]
     for at, number in enumerate(pairs.tolist()):
         row, name = divmod(number, len(names))
-        data = said(asks.messages[names[name]], row)
-        if data is not None:
-            digests[at] = np.frombuffer(digest(data), _KEY)[0]
-            asked[at] = True
+        data = said(renders[name], row)
+        asked[at] = data is not None
+        joined += digest(data or b"")
+    digests = np.frombuffer(bytes(joined), _KEY)
     with_ = pd.Series(model).map(dict(parameters)).to_numpy("uint64")
     return _keys(digests[pair], with_, run.astype("uint64")), asked[pair]
 

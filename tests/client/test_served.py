@@ -59,3 +59,10 @@ def test_no_key_is_in_it():
     key = "sk-5ecre7-5ecre7"
     served = read_served(completion({"reasoning": f"the key is {key}"}, provider=key), key)
     assert key not in repr(served)
+
+
+def test_an_answer_from_a_gateways_cache_is_noted():
+    body = json.dumps(completion(id="c1")).encode()
+    assert read_reply(200, {"x-cache": "HIT from edge"}, body).notes == ("from a gateway's cache",)
+    reply = read_reply(200, {"x-cache": "MISS"}, body)
+    assert (reply.notes, reply.served.completion_id) == ((), "c1")

@@ -20,7 +20,7 @@ class Desk:
 
     def __init__(self, provider, units=("a text", "another"), prompt="{text}", **more):
         self.setup = ll.run_experiment(list(units), prompt, **settings(provider, **more)).setup
-        self.client = ChatClient(self.setup.endpoint, timeout_s=self.setup.timeout, connections=10)
+        self.client = ChatClient(self.setup.endpoint, timeout_s=self.setup.timeout_s, connections=10)
         self.store, self.tally = Store(), Tally(len(self.setup.plan))
         self.attempts = Attempts(self.setup, self.client, self.store, NoJournal(), self.tally)
         self.asked = [Asked(trial, 0, time.monotonic()) for trial in self.setup.plan.trials()]

@@ -22,7 +22,6 @@ def setup(units=("a", "b"), prompt="{text}", **more):
         ({"max_concurrent": 1.5}, "max_concurrent"),
         ({"max_concurrent": True}, "max_concurrent"),
         ({"timeout": 0}, "timeout must be a positive number, not 0"),
-        ({"timeout": None}, "timeout"),
         ({"max_cost_usd": -1}, "max_cost_usd"),
         ({"grace_s": -1}, "grace_s"),
         ({"progress": "bar"}, "progress"),
@@ -113,3 +112,17 @@ def test_a_limiter_of_the_users_own_is_used_as_it_is():
     mine = ll.RateLimiter(7)
     assert setup(limiter=mine, requests_per_minute=60).limiters.default is mine
     assert mine.limit == 7
+
+
+def test_each_run_has_a_seed_of_its_own():
+    one = setup(seed=7, runs=3, temperature=1.0)
+    assert [one.body_of(trial)["seed"] for trial in one.plan.trials(range(3))] == [7, 8, 9]
+    assert one.body_of(next(one.plan.trials())) == {"model": "m", "seed": 7, "temperature": 1.0}
+    assert "seed" not in setup(runs=2).body_of(next(setup(runs=2).plan.trials()))
+
+
+@pytest.mark.parametrize(("more", "timeout_s"), [
+    ({}, 120.0), ({"service_tier": "flex"}, 900.0), ({"service_tier": "flex", "timeout": 30}, 30), ({"timeout": 5}, 5),
+])  # fmt: skip
+def test_the_flex_tier_has_a_longer_deadline(more, timeout_s):
+    assert setup(**more).timeout_s == timeout_s
