@@ -77,7 +77,7 @@ def _check_runs(predictions: pd.DataFrame) -> None:
         row = predictions.loc[twice.to_numpy(bool), key].iloc[0].to_dict()
         raise InputError(
             f"{', '.join(f'{name} {value!r}' for name, value in row.items())} stands more than once in these rows. "
-            "Put the results of several experiments together with llmlab.combine(march=a, now=b)."
+            "Rows of several experiments cannot be told apart: look at each experiment by itself."
         )
 
 

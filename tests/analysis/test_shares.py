@@ -95,7 +95,7 @@ def test_the_mean_of_the_corrected_outcome_is_the_corrected_share(more):
 def test_the_intervals_hold_the_true_share_and_are_narrower_than_by_hand(accuracy, more):
     table = coverage.cell(accuracy, more, 60)
     corrected = table.xs("corrected", level="estimate")
-    # Three standard errors around 95 %; the record over 1,000 draws is COVERAGE.md.
+    # Three standard errors around 95 %; tests/benchmarks/coverage.py draws 1,000.
     assert (corrected["holds"] > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)).all()
     assert (corrected["width"] < table.xs("by hand", level="estimate")["width"]).all()
 
