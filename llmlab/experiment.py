@@ -76,6 +76,7 @@ class Experiment:
             units=self._setup.plan.units.frame,
             store=self._run.store.copy() if self._run.running else self._run.store,
             stopped=self._run.stopped,
+            running=self._run.running,
             description=self._setup.asks.description,
             again=self._again,
             sent=InMemory(self._setup.asks),

@@ -1,6 +1,7 @@
 """What a user types: every way to start an experiment, to wait for it, and to get at its results."""
 
 import asyncio
+import gc
 import inspect
 import subprocess
 import sys
@@ -133,6 +134,39 @@ async def test_an_experiment_in_the_background_shows_what_is_answered_so_far(pro
     assert early.predictions["status"].eq("not_run").any()
     assert "done" in repr(experiment)
     assert_frame_equal(experiment.predictions, results.predictions)
+
+
+async def test_half_results_say_that_it_still_runs_and_are_not_asked_again(provider):
+    client = provider(latency_s=0.02)
+    experiment = ll.start_experiment(texts(60), "{text}", **settings(client, max_concurrent=5))
+    await until(lambda: len(experiment.attempts) >= 5)
+    half = experiment.results
+    assert half.running
+    for shown in (repr(half), half._repr_html_()):
+        assert "it is still running: results = await experiment" in shown
+        assert "rerun_failed" not in shown
+    with pytest.raises(InputError, match="still running when these results were taken"):
+        await half.rerun_failed()
+    results = await experiment
+    # Also later: what was missing then has been answered since.
+    with pytest.raises(InputError, match="results = await experiment"):
+        await half.rerun(half.predictions)
+    assert not results.running
+    assert client.counts().requests == 60
+
+
+async def test_a_client_written_into_the_call_lives_as_long_as_experiment_and_results():
+    def simulated():
+        return ll.simulate.client(latency_s=0.01)
+
+    experiment = ll.start_experiment(texts(20), "{text}", **settings(simulated(), max_concurrent=2))
+    gc.collect()
+    first = await experiment
+    del experiment
+    gc.collect()
+    again = await first.rerun(first.predictions.head(3))
+    assert again.attempts["status"].eq("ok").all()
+    assert len(again.attempts) == 23
 
 
 async def test_stop_gives_partial_results_that_can_go_on(provider):

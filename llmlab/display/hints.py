@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 RERUN = "results = await results.rerun_failed()"
+WAIT = "it is still running: results = await experiment"
 HINTS: dict[str, str] = {
     "CancelledError": "it was in flight at the end of the run: ask it again",
     "RateLimitError": "lower requests_per_minute or tokens_per_minute, or set it to 'auto'",

@@ -12,7 +12,7 @@ from llmlab import analysis
 from llmlab.analysis import Total
 from llmlab.display import words
 from llmlab.display.frames import labelled
-from llmlab.display.hints import how_to_go_on
+from llmlab.display.hints import WAIT, how_to_go_on
 from llmlab.records import arm_columns
 
 # A smaller share of the time is not worth a word.
@@ -122,7 +122,9 @@ class Summary:
             failures=_kinds(predictions[predictions["status"] == "failed"]),
             renamed=renamed,
             stopped=results.stopped or "",
-            go_on=how_to_go_on(set(left), unsuccessful if results.stopped else (), can_rerun=can_rerun),
+            go_on=WAIT
+            if results.running
+            else how_to_go_on(set(left), unsuccessful if results.stopped else (), can_rerun=can_rerun),
             attempts=len(attempts),
             unsuccessful=unsuccessful,
             **{name: Total.of(attempts, name) for name in amounts},

@@ -40,7 +40,9 @@ class Results(Findings):
     Attributes
     ----------
     stopped : str or None
-        Why the run ended early and how to go on; `None` if every trial had its turn.
+        Why the run ended early; `None` if every trial had its turn.
+    running : bool
+        Whether the experiment still ran when these were taken: more answers come, and nothing can be asked again.
     categories : list or None
         The categories in the given order.
     """
@@ -52,6 +54,7 @@ class Results(Findings):
         units: pd.DataFrame,
         store: Store,
         stopped: str | None = None,
+        running: bool = False,
         description: Mapping[str, Any] | None = None,
         again: Callable[[Results, pd.DataFrame], Awaitable[Results]] | None = None,
         sent: Sent | None = None,
@@ -60,7 +63,7 @@ class Results(Findings):
         self._keys = keys
         self._units = units
         self._store = store
-        self.stopped = stopped
+        self.stopped, self.running = stopped, running
         self._description = dict(description or {})
         self.categories: list[Any] | None = self._description.get("categories")
         self._fields = analysis.known_fields(self._description.get("fields"))
@@ -260,6 +263,7 @@ class Results(Findings):
             units=self._units,
             store=self._store,
             stopped=self.stopped,
+            running=self.running,
             description=self._description | {"categories": labels, "fields": {}, "field": field},
             again=self._again,
             sent=self._sent,
@@ -342,6 +346,11 @@ class Results(Findings):
         Results
             All trials of the experiment: the asked ones with their new outcome, and all attempts ever made.
         """
+        if self.running:
+            raise InputError(
+                "The experiment was still running when these results were taken: its trials would be asked, and paid, "
+                "twice. Wait for it first: results = await experiment."
+            )
         if self._again is None:
             raise TypeError(
                 "These results were loaded from a file, or copied, and know no prompt: "
