@@ -26,7 +26,8 @@ import numpy as np
 from llmlab.analysis.intervals import effective_n, heaviness, wilson
 
 DRAWS = 5_000
-# Of few cases so much of one is lost by estimating their share; with `_prior` chosen by simulation, to be checked by tests/benchmarks/coverage.py.
+# Of few cases so much of one is lost by estimating their share; chosen, with `_prior`, by simulation:
+# tests/benchmarks/coverage.py checks it.
 LOST = 0.5
 ESTIMATES = ("naive", "by hand", "corrected")
 
