@@ -130,9 +130,9 @@ async def test_units_with_the_same_text_are_trials_of_their_own(asked):
 
 
 async def test_a_failed_trial_goes_on_where_it_was_and_an_answered_one_serves_first(asked):
-    failed, _ = await asked(["x"], model="fault/s503-html", retry=ll.RetryPolicy(2, wait=lambda attempt: 0))
+    failed, _ = await asked(["x"], model="fault/s500-json", retry=ll.RetryPolicy(2, wait=lambda attempt: 0))
     assert failed.attempts["attempt"].tolist() == [1, 2]
-    again, count = await asked(["x"], model="fault/s503-html", retry=ll.RetryPolicy(1))
+    again, count = await asked(["x"], model="fault/s500-json", retry=ll.RetryPolicy(1))
     assert count == 1
     assert again.attempts["attempt"].tolist() == [1, 2, 3]
     assert again.attempts["session"].tolist() == [1, 1, 2]

@@ -125,7 +125,7 @@ async def test_load_results_gives_the_frames_back_for_answers_of_every_kind(prov
 
 async def test_what_providers_send_comes_back_as_it_was(provider, path):
     some = ["b-surrogate", "b-control", "c-finish-odd", "u-mismatch", "u-null", "u-cost-byok", "j-think", "c-refusal",
-            "s502-html", "w-reset", "j-zero-width", "c-model-null", "b-big"]  # fmt: skip
+            "s500-json", "w-reset", "j-zero-width", "c-model-null", "b-big"]  # fmt: skip
     results = await ask(
         provider(),
         ["text"],

@@ -21,7 +21,7 @@ RUNS = {
     "ok": {"model": "m"},
     "refused with the key echoed": {"model": "fault/s401-echo"},
     "refused": {"model": "fault/s401-key"},
-    "pages": {"model": "fault/s502-html"},
+    "pages": {"model": "fault/s413-html"},
     "redirected": {"model": "fault/m-cross"},
     "limited": {"model": "fault/r429-days"},
     "lost": {"model": "fault/w-reset"},
