@@ -69,10 +69,14 @@ def votes(predictions: pd.DataFrame) -> Iterator[Votes]:
         yield Votes(dict(zip(columns, map(str, name), strict=True)), counts, table, labels, asked, sure)
 
 
+def _with_numbered_ids(predictions: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Those columns with a number for each unit's id, to group by: half a surrogate pair fits no index of texts."""
+    return predictions[columns].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
+
+
 def _check_runs(predictions: pd.DataFrame) -> None:
     key = trial_key(predictions.columns)
-    numbered = predictions[key].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
-    twice = numbered.duplicated()
+    twice = _with_numbered_ids(predictions, key).duplicated()
     if twice.any():
         row = predictions.loc[twice.to_numpy(bool), key].iloc[0].to_dict()
         raise InputError(
@@ -214,8 +218,7 @@ def voted(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, pd.Index]:
     codes, labels = label_codes(predictions["prediction"])
     codes = np.where(predictions["status"].eq("ok").to_numpy(bool), codes, -1)
     columns = ["unit_id", *arm_columns(predictions.columns)]
-    # Numbers stand for the ids while they are grouped: half a surrogate pair in an id fits no index of texts.
-    numbered = predictions[columns].assign(unit_id=pd.factorize(predictions["unit_id"].to_numpy(object))[0])
+    numbered = _with_numbered_ids(predictions, columns)
     return numbered.groupby(columns, sort=False, observed=True, dropna=False).ngroup().to_numpy(), codes, labels
 
 

@@ -28,6 +28,8 @@ _THINKING = re.compile(
 _ANSWER = re.compile(r"label|categor|class|answer|result|output|response|final|json|solution|text", re.IGNORECASE)
 _TOKEN_OPENS = re.compile(r"(?:start|begin)[_▁ ](?:of[_▁ ])?(.+)", re.IGNORECASE)
 _TOKEN_CLOSES = re.compile(r"(?:/|end[_▁ ](?:of[_▁ ])?)(.+)|(.+)[_▁ ]end", re.IGNORECASE)
+_NEVER_ENDS = "The thinking never ends, so there is no answer."
+_NOTHING_FOLLOWS = "Nothing follows the thinking."
 # gpt-oss behind a server that takes the special tokens out and leaves the names of the channels.
 _FINAL = "assistantfinal"
 _UNFINISHED = re.compile(r"analysis(?=[A-Z{\"'\[])")
@@ -76,12 +78,12 @@ def answer_in(text: str) -> str:
         tail = text[mark.end : end].strip(BLANK)
         if mark.opens:
             if mark.is_thinking:
-                raise TruncatedError("The thinking never ends, so there is no answer.")
+                raise TruncatedError(_NEVER_ENDS)
             if not mark.start:
                 raise ParseError(f"The answer begins with {text[: mark.end]}, which never ends.")
         elif tail:
             if not mark.closes and _is_in_channel_of_thinking(text, mark, marks):
-                raise TruncatedError("The thinking never ends, so there is no answer.")
+                raise TruncatedError(_NEVER_ENDS)
             return tail
         elif mark.closes:
             opening = _opening(marks, mark)
@@ -90,7 +92,7 @@ def answer_in(text: str) -> str:
                     raise ParseError(f"There is more than one answer: {short(text)}.")
                 return answer_in(_content(text, opening, mark))
             if mark.is_thinking:
-                raise EmptyAnswerError("Nothing follows the thinking.")
+                raise EmptyAnswerError(_NOTHING_FOLLOWS)
             end = mark.start
         else:
             end = mark.start
@@ -115,10 +117,10 @@ def without_thinking(text: str) -> str:
     if _channel(text, marks[0]):
         return answer_in(text)
     if closing is None:
-        raise TruncatedError("The thinking never ends, so there is no answer.")
+        raise TruncatedError(_NEVER_ENDS)
     answer = text[closing.end :].strip(BLANK)
     if not answer:
-        raise EmptyAnswerError("Nothing follows the thinking.")
+        raise EmptyAnswerError(_NOTHING_FOLLOWS)
     return answer
 
 
@@ -154,7 +156,7 @@ def _marks(text: str) -> list[_Mark]:
 def _after_channels(text: str) -> str:
     if _UNFINISHED.match(text):
         if _FINAL not in text:
-            raise TruncatedError("The thinking never ends, so there is no answer.")
+            raise TruncatedError(_NEVER_ENDS)
         return text.rpartition(_FINAL)[2].strip(BLANK)
     return text
 
@@ -179,7 +181,7 @@ def _opening(marks: list[_Mark], closing: _Mark) -> _Mark | None:
 def _content(text: str, opening: _Mark, closing: _Mark) -> str:
     """What stands between two marks, if it is the answer."""
     if opening.is_thinking:
-        raise EmptyAnswerError("Nothing follows the thinking.")
+        raise EmptyAnswerError(_NOTHING_FOLLOWS)
     if not opening.is_answer:
         marks = f"{text[opening.start : opening.end]}…{text[closing.start : closing.end]}"
         raise ParseError(f"The answer ends within {short(marks)}, which may be thinking.")
