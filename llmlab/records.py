@@ -4,17 +4,16 @@ A `Trial` is asked, a `Reply` comes back, an attempt is recorded as a `TokenUsag
 `PredictionCategoryTokens`. Unknown is `None`, never 0.
 
 The table in memory, the journal's columns, the frames, their empty forms, the saved files and the documentation of the
-columns are all made from the fields of `TokenUsageAttempt`: a new field is one line there.
+columns are all made from the fields of `TokenUsageAttempt`, by `llmlab.declaration`: a new field is one line there.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
+from llmlab.declaration import Declaration, column
 from llmlab.errors import AttemptError
 
 STATUSES = ("ok", "failed", "not_run")
@@ -73,46 +72,6 @@ def trial_status(answered: bool, failed_unsent: bool, attempts: int, another_due
     if failed_unsent or (attempts and not another_due):
         return "failed"
     return "not_run"
-
-
-def notes_as_text(notes: tuple[str, ...]) -> str | None:
-    """Notes as one cell; `None` if there are none."""
-    return "; ".join(notes) or None
-
-
-def notes_from_text(text: str | None) -> tuple[str, ...]:
-    """The notes behind `notes_as_text`."""
-    return tuple(text.split("; ")) if text else ()
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """How a field of an attempt is kept and shown.
-
-    Attributes
-    ----------
-    dtype : str
-        Of the frame's column; it also says how the field is kept: as whole numbers, floats, yes or no, or text.
-    meaning : str
-        What a user reads about it.
-    repeated : bool
-        Whether it is text of which few different ones occur, so that each is kept once.
-    choices : tuple of str
-        All texts it can be, if they are known beforehand.
-    summed : str or None
-        What its sum over the attempts of a trial means, if `predictions` has that sum.
-    """
-
-    dtype: str
-    meaning: str
-    repeated: bool = False
-    choices: tuple[str, ...] = ()
-    summed: str | None = None
-
-
-def column(dtype: str, meaning: str, *, default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """Declare a field of an attempt: its `Column`, and its default if it has one."""
-    return field(default=default, metadata={"column": Column(dtype, meaning, **more)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,70 +282,9 @@ class TokenUsageAttempt:
     label_logprob: float | None = column(
         "Float64", "log probability of the label's tokens; only with logprobs=True", default=None
     )
-    notes: tuple[str, ...] = column("str", "what was odd or repaired, separated by '; '", default=(), repeated=True)
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """The columns that the fields of a record declare; fields of records in it stand in their place.
-
-    Parameters
-    ----------
-    record : type
-        `TokenUsageAttempt`, or a class with further fields.
-    """
-
-    record: type
-
-    def __reduce__(self) -> tuple[type, tuple[type]]:
-        # What is worked out from the class is worked out again.
-        return Declaration, (self.record,)
-
-    @cached_property
-    def columns(self) -> dict[str, Column]:
-        """Every column by name, in the frame's order."""
-        return {name: one for name, one, _ in self._fields}
-
-    @cached_property
-    def cells(self) -> Callable[[Any], tuple[Any, ...]]:
-        """Takes a record and gives its values in the order of `columns`; notes as one text."""
-        paths = [path for _, _, path in self._fields]
-        text = tuple(at for at, (name, _, _) in enumerate(self._fields) if name == "notes")
-
-        def cells(record: Any) -> tuple[Any, ...]:
-            values = [getattr(record if inner is None else getattr(record, inner), name) for inner, name in paths]
-            for at in text:
-                values[at] = notes_as_text(values[at])
-            return tuple(values)
-
-        return cells
-
-    def build(self, trial: Trial, cells: Sequence[Any]) -> Any:
-        """The record of `trial` behind `cells`."""
-        inner: dict[str, dict[str, Any]] = {}
-        plain: dict[str, Any] = {"trial": trial}
-        for (name, _, (within, _)), value in zip(self._fields, cells, strict=True):
-            if within is None:
-                plain[name] = notes_from_text(value) if name == "notes" else value
-            else:
-                inner.setdefault(within, {})[name] = value
-        for one in dataclasses.fields(self.record):
-            if one.name in inner:
-                plain[one.name] = one.metadata["record"](**inner[one.name])
-        return self.record(**plain)
-
-    @cached_property
-    def _fields(self) -> list[tuple[str, Column, tuple[str | None, str]]]:
-        return list(_declared(self.record))
-
-
-def _declared(record: type, within: str | None = None) -> Iterator[tuple[str, Column, tuple[str | None, str]]]:
-    """(column's name, column, (name of the record within, field's name)) of every declared field."""
-    for one in dataclasses.fields(record):
-        if "record" in one.metadata:
-            yield from _declared(one.metadata["record"], one.name)
-        elif "column" in one.metadata:
-            yield one.name, one.metadata["column"], (within, one.name)
+    notes: tuple[str, ...] = column(
+        "str", "what was odd or repaired, separated by '; '", default=(), repeated=True, joined=True
+    )
 
 
 ATTEMPT = Declaration(TokenUsageAttempt)

@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
+from llmlab.declaration import Column, Declaration
 from llmlab.pandas_versions import text_array
-from llmlab.records import ATTEMPT, STATUSES, Column, Declaration
+from llmlab.records import ATTEMPT, STATUSES
 from llmlab.results.cells import whole
 
 _KEY = {

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from llmlab import analysis
 from llmlab.errors import InputError
+from llmlab.results.answers import Answers
 
 
-class Findings(ABC):
+class Findings(Answers):
     """The findings of `Results`."""
-
-    @property
-    @abstractmethod
-    def predictions(self) -> pd.DataFrame:
-        """One row per trial."""
-
-    @property
-    @abstractmethod
-    def attempts(self) -> pd.DataFrame:
-        """One row per attempt."""
-
-    @property
-    @abstractmethod
-    def units(self) -> pd.DataFrame:
-        """The units' own columns, indexed by `unit_id`."""
-
-    @property
-    @abstractmethod
-    def description(self) -> dict[str, Any]:
-        """What was asked."""
-
-    @property
-    @abstractmethod
-    def fields(self) -> dict[str, dict[str, Any]]:
-        """The fields of the answers."""
 
     @property
     def _labels(self) -> pd.DataFrame:

@@ -1,16 +1,12 @@
 """Durable attempts in one SQLite file: a dead kernel loses only what was in flight, and the same cell goes on.
 
-A thread of its own writes whole batches with one `fsync` each: the event loop never waits for the disk.
+A thread of its own writes, so that the event loop never waits for the disk (`llmlab.results.writer`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import contextlib
-import queue
 import sqlite3
-import threading
 import zlib
 from array import array
 from collections.abc import Awaitable, Generator, Mapping
@@ -22,13 +18,12 @@ import numpy as np
 
 from llmlab.errors import AttemptError, JournalError
 from llmlab.records import TokenUsageAttempt, Trial
-from llmlab.results import book, cells, old, reading, sqlite
+from llmlab.results import book, cells, lookup, old, reading, sqlite
 from llmlab.results.book import Asks, Session
 from llmlab.results.reading import Anew, Parser
 from llmlab.results.store import Store
+from llmlab.results.writer import Entry, Row, Writer
 
-BATCH = 1000
-EXIT_S = 10.0
 _ATTEMPTS = sqlite.insert_attempt()
 Messages = list[dict[str, Any]]
 
@@ -81,25 +76,6 @@ class NoJournal:
         """Nothing is open."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What the thread is to write, and who waits for it."""
-
-    attempt: TokenUsageAttempt
-    value: object
-    # Empty unless it is the trial's first attempt in this session.
-    messages: Messages
-    waiting: tuple[asyncio.Future[None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of a small table, for which nobody waits."""
-
-    statement: str
-    values: tuple[Any, ...]
-
-
 class Journal:
     """A journal open for writing, in which a session has begun. Use `Journal.open`.
 
@@ -129,10 +105,7 @@ class Journal:
         self._parameters = parameters
         self._is_noted = bytearray(len(session.trials))
         self._attempts = array("i", bytes(4 * len(session.trials)))
-        self._queue: queue.SimpleQueue[_Entry | _Row | None] = queue.SimpleQueue()
-        self._broken: str | None = None
-        self._released = False
-        self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
+        self._writer = Writer(connection, path, self._rows)
 
     @classmethod
     def open(cls, path: str | Path, asks: Asks, found: Found | None = None, session: int = 1) -> Journal:
@@ -166,7 +139,7 @@ class Journal:
                 if found is not None and found.book == name:
                     trials = found.trials.copy()
                 else:
-                    trials = book.find(connection, asks, parameters)
+                    trials = lookup.find(connection, asks, parameters)
                     old.adopt(connection, asks, parameters, trials)
                 begun = book.begin(connection, asks, trials, session)
             connection.commit()
@@ -219,14 +192,14 @@ class Journal:
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Not everyone waits for it: a failure that nobody looks at is told by the next attempt.
         durable.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if self._broken is not None or self._released:
-            durable.set_exception(JournalError(self._broken or f"The journal {self.path} is closed"))
+        if self._writer.ended is not None:
+            durable.set_exception(JournalError(self._writer.ended))
             return durable
         position = attempt.trial.position
         first = not self._is_noted[position]
         self._is_noted[position] = True
         self._attempts[position] = attempt.attempt
-        self._send(_Entry(attempt, value, messages if first else [], (durable,)))
+        self._writer.send(Entry(attempt, value, messages if first else [], (durable,)))
         return durable
 
     def put_failure(self, trial: Trial, error: AttemptError) -> None:
@@ -235,21 +208,12 @@ class Journal:
 
     async def close(self, stopped: str | None, answered: int) -> None:
         """Write what is queued and how the session ended, and release the file."""
-        if not self._released:
-            self._send(_Row(book.END, book.ending(self.session, stopped, answered)))
-        self.release()
-        if self._thread.is_alive():
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._writer.send(Row(book.END, book.ending(self.session, stopped, answered)))
+        await self._writer.close()
 
     def release(self) -> None:
         """Write what is queued and release the file, without waiting for it."""
-        if self._released:
-            return
-        self._released = True
-        if self._thread.ident is None:
-            self._connection.close()
-        else:
-            self._queue.put(None)
+        self._writer.release()
 
     def _add_unsaved(self, before: Store, store: Store) -> None:
         lacking = np.flatnonzero(~np.isin(before.table.places(), store.table.places()))
@@ -259,7 +223,7 @@ class Journal:
             attempt, value = before.table.row(at, trial), before.value(trial.position)
             store.record(attempt, value)
             self._attempts[trial.position] = attempt.attempt
-            self._send(_Entry(attempt, value, self._asks.messages_of(trial), ()))
+            self._writer.send(Entry(attempt, value, self._asks.messages_of(trial), ()))
         for position, error in before.unsent.items():
             if store.attempts_before(position) <= before.attempts_before(position):
                 store.fail_as(position, *error)
@@ -267,62 +231,13 @@ class Journal:
 
     def _note_failure(self, position: int, error_type: str, error: str) -> None:
         row = (self.session, position, self._attempts[position], error_type, cells.storable(error))
-        self._send(_Row(book.FAILURES, row))
+        self._writer.send(Row(book.FAILURES, row))
 
-    def _send(self, what: _Entry | _Row) -> None:
-        if self._released:
-            return
-        if self._thread.ident is None:
-            self._thread.start()
-            # A program that ends in the middle of a run still writes what is queued.
-            atexit.register(self._at_exit)
-        self._queue.put(what)
-
-    def _at_exit(self) -> None:
-        self.release()
-        self._thread.join(EXIT_S)
-
-    # in the thread
-
-    def _write(self) -> None:
-        with contextlib.closing(self._connection):
-            over = False
-            while not over:
-                batch = self._next_batch()
-                over = batch[-1] is None
-                self._write_batch([one for one in batch if one is not None])
-        atexit.unregister(self._at_exit)
-
-    def _next_batch(self) -> list[_Entry | _Row | None]:
-        """What is queued; ends with None once the journal is released."""
-        batch = [self._queue.get()]
-        while len(batch) < BATCH and batch[-1] is not None:
-            try:
-                batch.append(self._queue.get_nowait())
-            except queue.Empty:
-                break
-        return batch
-
-    def _write_batch(self, batch: list[_Entry | _Row]) -> None:
-        if self._broken is None:
-            try:
-                with self._connection:
-                    for statement, rows in self._rows(batch).items():
-                        self._connection.executemany(statement, rows)
-            except Exception as error:
-                # Whatever it is, those who wait for this thread must hear of it.
-                self._broken = f"The journal {self.path} cannot be written any more: {error}"
-        waiting = [durable for one in batch if isinstance(one, _Entry) for durable in one.waiting]
-        if waiting:
-            # A closed loop means that nobody waits any more.
-            with contextlib.suppress(RuntimeError):
-                waiting[0].get_loop().call_soon_threadsafe(_settle, waiting, self._broken)
-
-    def _rows(self, batch: list[_Entry | _Row]) -> dict[str, list[tuple[Any, ...]]]:
+    def _rows(self, batch: list[Entry | Row]) -> dict[str, list[tuple[Any, ...]]]:
         """The rows for each statement, in the order in which one needs the other."""
         rows: dict[str, list[tuple[Any, ...]]] = {book.MESSAGES: [], book.TRIALS: [], _ATTEMPTS: []}
         for one in batch:
-            if isinstance(one, _Row):
+            if isinstance(one, Row):
                 rows.setdefault(one.statement, []).append(one.values)
                 continue
             asked = one.attempt.trial
@@ -335,13 +250,3 @@ class Journal:
                 rows[book.TRIALS].append((trial, self._parameters[asked.model], asked.run, unit, digest))
             rows[_ATTEMPTS].append(sqlite.row_of(trial, one.attempt, one.value))
         return rows
-
-
-def _settle(waiting: list[asyncio.Future[None]], broken: str | None) -> None:
-    for durable in waiting:
-        if durable.done():
-            continue
-        if broken is None:
-            durable.set_result(None)
-        else:
-            durable.set_exception(JournalError(broken))

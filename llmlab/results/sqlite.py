@@ -28,8 +28,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from llmlab.declaration import Declaration
 from llmlab.errors import JournalError, LlmlabError
-from llmlab.records import ATTEMPT, ATTEMPT_STATUSES, Declaration, TokenUsageAttempt
+from llmlab.records import ATTEMPT, ATTEMPT_STATUSES, TokenUsageAttempt
 from llmlab.results import cells
 from llmlab.results.reading import Chunk
 from llmlab.results.store import MOST_ATTEMPTS

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from llmlab.declaration import Declaration
 from llmlab.errors import AttemptError
-from llmlab.records import ATTEMPT, STATUSES, Declaration, TokenUsageAttempt, Trial, trial_status
+from llmlab.records import ATTEMPT, STATUSES, TokenUsageAttempt, Trial, trial_status
 from llmlab.results import columns
 
 NONE: frozenset[int] = frozenset()
@@ -67,7 +68,7 @@ class AttemptTable:
 
     def row(self, at: int, trial: Trial) -> TokenUsageAttempt:
         """The attempt in row `at` as a record."""
-        return self.declared.build(trial, [column.value(at) for column in self._columns.values()])
+        return self.declared.build([column.value(at) for column in self._columns.values()], trial=trial)
 
     def value(self, name: str, at: int) -> Any:
         """One field of the attempt in row `at`; `None` if unknown."""

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
-from llmlab.records import Declaration, TokenUsageAttempt, Trial, Usage, arm_columns, column, own_columns, trial_key
+from llmlab.declaration import Declaration, column
+from llmlab.records import TokenUsageAttempt, Trial, Usage, arm_columns, own_columns, trial_key
 from llmlab.results import columns, frames
 from llmlab.results.store import Store
 

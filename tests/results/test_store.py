@@ -46,7 +46,7 @@ def test_an_attempt_survives_the_table_unchanged():
 def test_every_field_of_an_attempt_has_a_column():
     plain = {one.name for one in dataclasses.fields(TokenUsageAttempt)} - {"trial", "usage"}
     assert set(ATTEMPT.columns) == plain | {one.name for one in dataclasses.fields(Usage)}
-    assert ATTEMPT.build(TRIAL, ATTEMPT.cells(WHOLE)) == WHOLE
+    assert ATTEMPT.build(ATTEMPT.cells(WHOLE), trial=TRIAL) == WHOLE
 
 
 def test_a_store_knows_the_last_word():
