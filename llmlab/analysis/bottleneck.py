@@ -9,10 +9,10 @@ from llmlab.records import trial_key
 
 CHANGE = {
     "outage": "nothing: the provider did not answer",
-    "provider's pause": "lower requests_per_minute: the provider refused requests (429)",
-    "rate limit": "nothing, or a higher requests_per_minute if the provider allows it",
-    "free slots": "raise max_concurrent",
-    "answers": "nothing: all requests were sent; only a faster model would end earlier",
+    "provider's pause": "a lower requests_per_minute: the provider refused requests (429)",
+    "rate limit": "a higher requests_per_minute, if the provider allows it",
+    "free slots": "a higher max_concurrent",
+    "answers": "a faster model: all requests were sent",
     "retries": "shorter waits between attempts: retry=RetryPolicy(...)",
 }
 """What a run can wait for, the strongest first, and what would make it shorter."""

@@ -24,9 +24,7 @@ THEME: dict[str, Any] = {
     "axes.titlesize": TITLE_PT,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "savefig.facecolor": "none",
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 """Text in a grey that reads on light and on dark pages, on a ground that lets the page through."""
@@ -170,8 +168,10 @@ def _new_figure(width_in: float, height_in: float) -> Iterator[Figure]:
     import matplotlib.pyplot as plt
 
     theme: Any = THEME
+    # Made outside of the theme: the first figure loads the backend, and a notebook's backend then switches on that
+    # figures are shown at the end of a cell. Within the theme that would end with it, for the user's own plots, too.
+    figure = plt.figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="none")
     with plt.rc_context(theme):
-        figure = plt.figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
         try:
             yield figure
         except BaseException:

@@ -47,7 +47,7 @@ def live_html(tally: Tally, history: History, stopped: str | None = None) -> str
             f"<div style='margin-top:6px;{markup.DIGITS}'>{markup.short(line, 200)}</div>"
             for line in words.batches(tally.batches)
         ),
-        markup.tiles(_tiles(tally, history), width_px=180),
+        markup.tiles(_tiles(tally, history), width_px=150),
     ]
     if stopped:
         rows.append(f"<div style='{markup.NOTE}'>{markup.short(stopped, 400)}</div>")
@@ -78,7 +78,8 @@ def final_line(tally: Tally, stopped: str | None = None) -> str:
     not_run = tally.trials - tally.done
     if not_run:
         parts.append(f"{not_run:,} not run")
-    parts += [words.count(tally.attempts, "attempt"), words.duration(tally.elapsed_s), words.cost(tally.cost_usd)]
+    parts += [words.count(tally.attempts, "attempt"), words.duration(tally.elapsed_s)]
+    parts.append(words.cost(tally.cost_usd) if tally.cost_usd.known or not tally.cost_usd.unknown else "cost unknown")
     reason = f"{' '.join(stopped.split())} · " if stopped else ""
     return reason + " · ".join(parts)
 

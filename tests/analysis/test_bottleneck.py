@@ -34,7 +34,7 @@ def test_the_limit_until_the_last_was_sent_then_the_answers():
 def test_slots_where_a_request_waits_for_one_and_the_limit_does_not_hold_it():
     seconds, table = took(row("a", 0, 5), row("b", 5, 5, queue=5), row("c", 10, 5, queue=10))
     assert seconds == {"free slots": 10, "answers": 5}
-    assert table.loc[0, "change"] == "raise max_concurrent"
+    assert table.loc[0, "change"] == "a higher max_concurrent"
 
 
 def test_retries_only_while_nothing_is_in_flight():

@@ -91,7 +91,7 @@ def test_says_counts_tokens_costs_waits_and_the_endpoint():
         "cost $0.0030",
         "took 6.5 s",
         "What took the time: 92 % waiting for the rate limit",
-        "To be faster: nothing, or a higher requests_per_minute",
+        "To be faster: a higher requests_per_minute",
         "Waited for the limit: 100 % of attempts, 2.0 s on average",
         "https://openrouter.ai/api/v1",
     ):
@@ -111,8 +111,8 @@ def test_the_lines_of_text_say_the_same():
         "cost": "$0.0010",
         "waited": "for the limit: 100 % of attempts, 2.0 s on average",
         "refused": "1 (429)",
-        "took": "3.5 s: 86 % waiting for the rate limit, 14 % waiting for answers; to be faster: nothing, or a higher "
-        "requests_per_minute if the provider allows it",
+        "took": "3.5 s: 86 % waiting for the rate limit, 14 % waiting for answers; to be faster: a higher "
+        "requests_per_minute, if the provider allows it",
         "go on": "results = await results.rerun_failed()",
     }
     assert "cost         unknown; no price for m" in repr(make(["x"], price_usd=None))

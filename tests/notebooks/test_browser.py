@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser: the bar advances, Stop gives partial results, a reopened notebook shows the picture.
+"""JupyterLab in a real browser: the panel fits, Stop stops, a page loaded anew ends with the final line.
 
 Screenshots go to the folder in `LLMLAB_SCREENSHOTS`, else to a temporary one.
 """
@@ -6,214 +6,124 @@ Screenshots go to the folder in `LLMLAB_SCREENSHOTS`, else to a temporary one.
 from __future__ import annotations
 
 import ast
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
+import re
 import time
-import urllib.request
-from pathlib import Path
 
-import nbformat
 import pytest
+
+from tests.notebooks import pages
+from tests.notebooks.pages import ASK, COUNTED, FIRST, WIDTHS, advanced, open_notebook, run_all, take
 
 pytestmark = [pytest.mark.browser]
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-TOKEN = "only-for-this-test"
-SHIPPED = ROOT / "notebooks" / "quickstart.ipynb"
-FIRST = """
-import pandas as pd
-import llmlab as ll
+LONG_ERROR = """
+def parse(text):
+    raise ValueError("an-error-without-a-space-" * 30)
 
-tickets = pd.read_csv("../data/tickets.csv").head(60)
-provider = ll.simulate.client(latency_s=0.4, jitter_s=0.3, error_rate=0.05, malformed_rate=0.1)
-"""
-ASK = """
 results = await ll.run_experiment(
-    tickets,
-    "Which category fits?\\n\\n{{text}}",
-    model="openai/gpt-4o-mini",
-    categories=sorted(tickets["gold"].unique()),
-    client=provider,
-    {settings},
+    tickets, "{text}", model="openai/gpt-4o-mini", parse=parse, client=provider, requests_per_minute=60, runs=4,
 )
 results
 """
-SHORT = [
-    FIRST,
-    ASK.format(settings="runs=3, limiter=ll.RateLimiter(150, period_s=5), retry=ll.RetryPolicy.exponential()"),
-]
-LONG = [
-    FIRST,
-    ASK.format(settings="runs=4, requests_per_minute=60"),
-    "print('next cell:', results.predictions['status'].value_counts().to_dict())",
-]
-
-
-def chromium() -> str:
-    if not Path(CHROMIUM).exists():
-        reason = f"{CHROMIUM} is missing: apt-get install --no-install-recommends chromium fonts-dejavu-core"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return CHROMIUM
+DOLLARS = """
+print(1)
+ll.estimate(tickets, "{text}", model="openai/gpt-4o-mini", categories=["bug", "billing"], client=provider, runs=3)
+"""
+CAPPED = """
+results = await ll.run_experiment(
+    tickets, "{text}", model="openai/gpt-4o-mini", categories=["bug", "billing"], client=provider,
+    requests_per_minute=None, max_tokens=20, max_cost_usd=0.0006,
+)
+results
+"""
+NOTEBOOKS = {
+    "long": [FIRST, ASK.format(settings="runs=4, requests_per_minute=60"), COUNTED],
+    "reloaded": [FIRST, ASK.format(settings="limiter=ll.RateLimiter(40, period_s=10, margin_s=0.1)"), COUNTED],
+    "error": [FIRST, LONG_ERROR],
+    "dollars": [FIRST, "await " + DOLLARS.strip().splitlines()[1], CAPPED],
+    "charts": [
+        FIRST,
+        ASK.format(settings="runs=3, requests_per_minute=None"),
+        "ll.charts.overview(results, 'gold')",
+        "ll.charts.token_costs(results); ll.charts.agreement(results)",
+    ],
+}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    folder = os.environ.get("LLMLAB_SCREENSHOTS")
-    path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def pictures(tmp_path_factory):
+    return pages.pictures_folder(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab of its own, with the notebooks in its folder `notebooks`."""
-    chromium()
-    home = tmp_path_factory.mktemp("lab")
-    work = home / "work"
-    (work / "notebooks").mkdir(parents=True)
-    shutil.copytree(ROOT / "data", work / "data")
-    for name, cells in {"short": SHORT, "long": LONG}.items():
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells])
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, work / "notebooks" / f"{name}.ipynb")
-    if SHIPPED.exists():
-        shutil.copy(SHIPPED, work / "notebooks")
-    folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
-    env = os.environ | {f"JUPYTER_{name}": str(home / name.lower()) for name in folders}
-    env |= {"IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT), "HOME": str(home)}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = {
-        "ServerApp.port": port,
-        "ServerApp.port_retries": 0,
-        "ServerApp.ip": "127.0.0.1",
-        "ServerApp.open_browser": False,
-        "ServerApp.allow_root": True,
-        "ServerApp.root_dir": work,
-        "IdentityProvider.token": TOKEN,
-        "LabApp.news_url": "",
-        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-        "LabApp.expose_app_in_browser": True,
-        "LabApp.user_settings_dir": home / "settings",
-        "LabApp.workspaces_dir": home / "workspaces",
-    }
-    news = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    news.parent.mkdir(parents=True)
-    news.write_text('{"fetchNews": "false"}')
-    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in arguments.items())]
-    with (home / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=env, cwd=work, stdout=log, stderr=log)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/api/status?token={TOKEN}", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, (home / "lab.log").read_text()[-2000:]
-                time.sleep(0.1)
-        yield address, work
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(20)
+    with pages.jupyter("jupyterlab", tmp_path_factory.mktemp("lab"), NOTEBOOKS) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
 def browser():
-    path = chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+    with pages.chromium_browser() as browser:
         yield browser
-        browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(lab, browser):
-    address, _ = lab
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(20_000)
-    page.goto(f"{address}/lab?token={TOKEN}&reset")
-    page.wait_for_function("window.jupyterapp")
-    page.evaluate("() => jupyterapp.restored")
-    page.evaluate("() => jupyterapp.shell.collapseLeft && jupyterapp.shell.collapseLeft()")
+    page = pages.lab_page(browser, lab[0])
     yield page
     page.close()
 
 
-def open_notebook(page, name: str) -> None:
-    page.evaluate(
-        """async name => {
-            const path = `notebooks/${name}.ipynb`;
-            window.panel = await jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook'});
-            await panel.context.ready;
-            await panel.sessionContext.ready;
-        }""",
-        name,
-    )
-    page.wait_for_function("panel.sessionContext.session?.kernel?.status === 'idle'")
+def fits(page) -> None:
+    """The panel stands beside its button, and neither is wider than its place."""
+    panel, button = page.locator(".llmlab-progress:visible").last, page.locator("button.jupyter-button:visible").last
+    box, stop = panel.bounding_box(), button.bounding_box()
+    assert box["x"] + box["width"] <= stop["x"]
+    assert stop["x"] + stop["width"] <= page.viewport_size["width"]
+    assert panel.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
+    output = page.locator(".jp-OutputArea-output:has(.llmlab-progress):visible").last
+    assert output.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
 
 
-def run_all(page) -> None:
-    """Run every cell, and do not wait."""
-    page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
-
-
-def theme(page, name: str) -> None:
-    page.evaluate("name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
-    page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
-    page.locator("#jupyterlab-splash").wait_for(state="detached")
-
-
-def advanced(page, at_least: int) -> None:
-    """Wait until a live bar has come so far."""
-    page.wait_for_function(
-        """least => [...document.querySelectorAll('.llmlab-progress [role=progressbar]')]
-            .some(bar => bar.offsetParent !== null && Number(bar.getAttribute('aria-valuenow')) >= least)""",
-        arg=at_least,
-    )
-
-
-def take(page, pictures: Path, name: str) -> None:
-    """Screenshots in both themes."""
-    for kind in ("Light", "Dark"):
-        theme(page, f"JupyterLab {kind}")
-        page.screenshot(path=pictures / f"{name}-{kind.lower()}.png")
-    theme(page, "JupyterLab Light")
+def test_the_panel_fits_beside_its_button_at_any_width_with_any_error(page, pictures):
+    open_notebook(page, "error")
+    run_all(page)
+    page.locator(".llmlab-progress", has_text="last error").wait_for()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(100)
+        fits(page)
+        take(page, pictures, f"error-{width}")
+    page.locator("button.jupyter-button", has_text="Stop").click()
+    page.locator(".llmlab-results").wait_for()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        results = page.locator(".llmlab-results")
+        assert results.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
+        take(page, pictures, f"stopped-{width}")
 
 
 def test_stop_in_a_long_run_gives_partial_results(page, pictures, lab):
     open_notebook(page, "long")
     run_all(page)
-    advanced(page, 1)
     advanced(page, 3)
     take(page, pictures, "live")
+    assert re.search(r"ETA \d", page.locator(".llmlab-progress").inner_text())
     started = time.monotonic()
     page.locator("button.jupyter-button", has_text="Stop").click()
     page.locator(".llmlab-results").wait_for()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 10
     results = page.locator(".llmlab-results").inner_text()
     assert "240 trials" in results
     assert "stopped by the Stop button" in results
     answered = ast.literal_eval(page.locator("pre", has_text="next cell:").inner_text().split(": ", 1)[1])
     assert answered["not_run"] > 200
     assert 3 <= answered["ok"] < 40
-    page.screenshot(path=pictures / "stopped.png")
+    final = page.locator(".llmlab-progress").inner_text()
+    assert f"{answered['ok']} of 240 answered" in final
+    assert f"{answered['not_run']} not run" in final
     page.locator("button.jupyter-button").wait_for(state="detached")
-    # Saved and opened again: no kernel, no widgets, and the picture is still there.
+    # Saved and opened again: no kernel, no widgets, and the line is still there.
     page.evaluate(
         """async () => {
             await panel.context.save();
@@ -222,34 +132,85 @@ def test_stop_in_a_long_run_gives_partial_results(page, pictures, lab):
             await jupyterapp.commands.execute('docmanager:open', {path: 'notebooks/long.ipynb', factory: 'Notebook'});
         }"""
     )
-    picture = page.locator(".llmlab-progress")
-    picture.wait_for()
-    assert "stopped by the Stop button" in picture.inner_text()
+    line = page.locator(".llmlab-progress")
+    line.wait_for()
+    assert "stopped by the Stop button" in line.inner_text()
     assert page.locator(".llmlab-results").is_visible()
     saved = (lab[1] / "notebooks" / "long.ipynb").read_text()
     assert "llmlab-progress" in saved
     assert "children=" not in saved
 
 
-@pytest.mark.parametrize("name", [SHIPPED.stem if SHIPPED.exists() else "short"])
-def test_a_notebook_runs_from_top_to_bottom_and_its_bar_advances(page, pictures, name):
-    open_notebook(page, name)
+def test_a_page_loaded_anew_during_the_run_ends_with_the_final_line(page, pictures):
+    open_notebook(page, "reloaded")
     run_all(page)
     advanced(page, 1)
+    page.evaluate("() => panel.context.save()")
+    page.reload()
+    pages.ready(page)
+    open_notebook_again(page, "reloaded")
+    advanced(page, 3)
+    line = page.locator(".llmlab-progress", has_text="ll.last_results()")
+    line.wait_for(timeout=60_000)
+    assert "60 of 60 answered" in line.inner_text()
+    assert not page.locator("button.jupyter-button:visible").count()
+    take(page, pictures, "reloaded")
+
+
+def open_notebook_again(page, name: str) -> None:
+    """Open a notebook whose kernel is still busy."""
+    page.evaluate(
+        """async name => {
+            const path = `notebooks/${name}.ipynb`;
+            window.panel = await jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook'});
+            await panel.context.ready;
+        }""",
+        name,
+    )
+
+
+def test_dollars_are_dollars(page, pictures):
+    open_notebook(page, "dollars")
+    run_all(page)
+    pages.wait_until_run(page)
+    page.locator(".llmlab-results", has_text="max_cost_usd=0.0006").wait_for()
+    page.wait_for_timeout(500)
+    assert pages.errors(page) == []
+    assert not page.locator("mjx-container, .MathJax").count()
+    assert page.get_by_text(re.compile(r"\$0\.\d+ to \$0\.\d+")).count()
+    take(page, pictures, "dollars")
+
+
+def test_charts_are_pictures_and_print_nothing(page, pictures):
+    open_notebook(page, "charts")
+    run_all(page)
+    pages.wait_until_run(page)
+    assert pages.errors(page) == []
+    kinds = page.evaluate(
+        """() => panel.content.widgets.filter(cell => cell.model.type === 'code').map(cell =>
+            [...Array(cell.model.outputs.length).keys()].map(at => Object.keys(cell.model.outputs.get(at).data)))"""
+    )
+    # One picture for the sheet; of two charts in a cell the last is its value, and the other is shown as any figure is.
+    assert [sum("image/png" in output for output in cell) for cell in kinds] == [0, 0, 1, 2]
+    for at, cell in ((0, 2), (1, 3)):
+        page.evaluate("at => panel.content.scrollToCell(panel.content.widgets[at])", cell)
+        page.evaluate("at => panel.content.widgets[at].outputArea.node.scrollIntoView()", cell)
+        page.wait_for_timeout(300)
+        take(page, pictures, f"charts-{at}")
+    text = page.locator(".jp-Notebook:visible").inner_text()
+    assert "<Chart" not in text
+    assert "Axes:" not in text
+
+
+def test_a_notebook_runs_from_top_to_bottom_and_its_bar_advances(page, pictures):
+    open_notebook(page, "quickstart")
+    run_all(page)
     advanced(page, 50)
     page.locator(".jp-Notebook:visible .llmlab-progress").last.scroll_into_view_if_needed()
-    page.screenshot(path=pictures / f"{name}-running.png")
-    page.wait_for_function(
-        """() => panel.content.widgets.filter(cell => cell.model.type === 'code')
-            .every(cell => cell.model.executionCount) && panel.sessionContext.session.kernel.status === 'idle'"""
-    )
-    errors = page.evaluate(
-        """() => panel.content.widgets.filter(cell => cell.model.type === 'code').flatMap(cell =>
-            [...Array(cell.model.outputs.length).keys()].map(at => cell.model.outputs.get(at).toJSON())
-            .filter(output => output.output_type === 'error').map(output => output.ename + ': ' + output.evalue))"""
-    )
-    assert errors == []
+    take(page, pictures, "quickstart-running")
+    pages.wait_until_run(page)
+    assert pages.errors(page) == []
     results = page.locator(".jp-Notebook:visible .llmlab-results").first
     results.scroll_into_view_if_needed()
     assert "simulated, no real model" in results.inner_text()
-    take(page, pictures, name)
+    take(page, pictures, "quickstart")

@@ -169,6 +169,15 @@ def test_the_view_is_live_and_ends_as_a_static_picture(kernel):
     assert {"display": "none"} in states
 
 
+def test_charts_and_the_users_own_plots_are_shown_once_each(kernel):
+    kernel.run("results = await ll.run_experiment(units[:8], **settings(per_s=8), runs=2)")
+    both = kernel.run("ll.charts.token_costs(results); ll.charts.agreement(results)")
+    assert [len(shown(both, kind)) for kind in ("display_data", "execute_result")] == [1, 1]
+    own = kernel.run("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    (plot,) = shown(own, "display_data")
+    assert "image/png" in plot
+
+
 def test_an_interrupt_gives_what_was_answered_and_the_next_cell_runs(kernel):
     cell = kernel.start("results = await ll.run_experiment(units, **settings()); report(results)")
     queued = kernel.start("print('next', len(results.predictions))")
