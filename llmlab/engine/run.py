@@ -105,19 +105,25 @@ class Run:
         finally:
             gc.unfreeze()
             ticker.cancel()
-            try:
+            # Cancelled once more while it ends, it still does what is left of this.
+            async with contextlib.AsyncExitStack() as ending:
+                ending.push_async_callback(self._conclude)
+                ending.push_async_callback(self._client.close)
                 await self._slots.end()
                 await asyncio.gather(ticker, return_exceptions=True)
-                await self._client.close()
-            finally:
-                reason = self._why_it_ended()
-                # The views count for themselves what is left.
-                self.stopped = reason and self._with_what_is_left(reason)
-                await self._journal.close(self.stopped, len(self.store.answered))
-            self.running = False
-            self._show(reason, last=True)
         if self._bugs:
             raise self._bugs[0]
+
+    async def _conclude(self) -> None:
+        """Say what is left, in the journal and on the screen."""
+        reason = self._why_it_ended()
+        count = self.tally.total - self.tally.answered
+        left = f"{count:,} of {self.tally.total:,} trials are not answered" if count else "all trials were answered"
+        # The views count for themselves what is left.
+        self.stopped = reason and f"{reason}; {left}"
+        await self._journal.close(self.stopped, len(self.store.answered))
+        self.running = False
+        self._show(reason, last=True)
 
     async def _one_attempt(self, asked: Asked) -> None:
         follows = await self._attempts.carry_out(asked)
@@ -197,12 +203,6 @@ class Run:
             for model, stop in self._ended.items():
                 self.store.skip(np.flatnonzero(asked == model), stop.error_type, stop.reason)
         return self.stopped or "; ".join(f"{model}: {stop.reason}" for model, stop in self._ended.items()) or None
-
-    def _with_what_is_left(self, reason: str) -> str:
-        left = self.tally.total - self.tally.answered
-        if not left:
-            return f"{reason}; all trials were answered"
-        return f"{reason}; {left:,} of {self.tally.total:,} trials are not answered"
 
     async def _show_now_and_then(self) -> None:
         while True:
