@@ -17,7 +17,7 @@ from llmlab.experiment import (
 )
 from llmlab.limits import Grant, RateLimiter, RateLimiterRegistry, share_limits
 from llmlab.records import PredictionCategoryTokens, TokenUsageAttempt
-from llmlab.results import Results, experiments, load_results
+from llmlab.results import Results, combine, experiments, load_results
 
 if TYPE_CHECKING:
     from llmlab import simulate
@@ -38,6 +38,7 @@ __all__ = [
     "RetryPolicy",
     "TokenUsageAttempt",
     "charts",
+    "combine",
     "errors",
     "estimate",
     "experiments",

@@ -3,6 +3,7 @@
 from llmlab.analysis.agreement import Humans, agreement
 from llmlab.analysis.bottleneck import bottleneck
 from llmlab.analysis.calibration import Calibration, calibration
+from llmlab.analysis.changes import changes
 from llmlab.analysis.comparison import compare
 from llmlab.analysis.confidence import confidence, label_logprob
 from llmlab.analysis.distribution import distribution
@@ -26,6 +27,7 @@ __all__ = [
     "bottleneck",
     "by_group",
     "calibration",
+    "changes",
     "compare",
     "confidence",
     "consensus",

@@ -14,7 +14,7 @@ from llmlab.analysis.estimates import ESTIMATES, Coded, Estimate, cell_of, diffe
 from llmlab.analysis.gold import gold_of, own_column
 from llmlab.analysis.intervals import check_level
 from llmlab.analysis.sheet import read_sheet
-from llmlab.analysis.votes import consensus, label_codes
+from llmlab.analysis.votes import CONSENSUS_COLUMNS, consensus, label_codes
 from llmlab.errors import InputError
 from llmlab.records import arm_columns
 
@@ -91,7 +91,8 @@ def corrected(predictions: pd.DataFrame, gold: pd.DataFrame) -> pd.DataFrame:
     columns = arm_columns(predictions.columns)
     parts = []
     for arm, coded, _, labels in arms:
-        units = agreed[(agreed[columns].astype(str) == pd.Series(arm)).all(axis=1)].drop(columns=_VOTES)
+        mine = (agreed[columns].astype(str) == pd.Series(arm)).all(axis=1)
+        units = agreed[mine].drop(columns=list(CONSENSUS_COLUMNS))
         for label in labels:
             f = (coded.said == label).astype(float)
             y = (coded.label == label).astype(float)
@@ -109,7 +110,6 @@ def corrected(predictions: pd.DataFrame, gold: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-_VOTES = ["prediction", "share", "answered", "runs", "tied", "entropy", "flip_rate", "confidence", "confidence_from"]
 _Arm = tuple[dict[str, Any], Coded, list[tuple[Any, np.ndarray]], list[Any]]
 
 

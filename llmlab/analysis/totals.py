@@ -114,7 +114,7 @@ def costs(predictions: pd.DataFrame, attempts: pd.DataFrame, by: str = "model") 
 
     Parameters
     ----------
-    by : {"model", "prompt", "category", "outcome", "attempt"}
+    by : {"model", "prompt", "experiment", "category", "outcome", "attempt"}
         "category" is the label the trial ended with, "outcome" the attempt's status: what `parse_error` and
         `call_error` cost is what failures cost; "attempt" is its number: from 2 on it is what repeating costs.
 
@@ -125,11 +125,13 @@ def costs(predictions: pd.DataFrame, attempts: pd.DataFrame, by: str = "model") 
         may have been charged is unknown), `unknown_tokens` and `unknown_cost`: attempts that may have been charged for
         a number of tokens, or at a price, that nobody told. They are in no sum.
     """
-    columns = {"model": "model", "prompt": "prompt", "category": "category", "outcome": "status", "attempt": "attempt"}
-    if by not in columns or (by == "prompt" and "prompt" not in arm_columns(predictions.columns)):
-        raise InputError(
-            f"by={by!r}: choose one of model, category, outcome, attempt (or prompt, if there are several)."
-        )
+    columns = {"category": "category", "outcome": "status", "attempt": "attempt"}
+    columns |= {name: name for name in arm_columns(attempts.columns)}
+    if "label" in arm_columns(predictions.columns):
+        # An answer that has several labels has no share of its cost for each.
+        del columns["category"]
+    if by not in columns:
+        raise InputError(f"by={by!r}: choose one of {', '.join(columns)}.")
     frame = attempts
     if by == "category":
         key = ["unit_id", *arm_columns(predictions.columns), "run"]

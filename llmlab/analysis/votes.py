@@ -17,6 +17,13 @@ from llmlab.records import arm_columns, own_columns, trial_key
 BY_LOGPROBS, BY_RUNS = "logprobs", "runs"
 """What a confidence comes from."""
 
+_MEASURES = {
+    "share": "Float64", "answered": "int64", "runs": "int64", "tied": "bool", "entropy": "Float64",
+    "flip_rate": "Float64", "confidence": "Float64", "confidence_from": TEXT,
+}  # fmt: skip
+CONSENSUS_COLUMNS = ("prediction", *_MEASURES)
+"""What `consensus` tells of a unit, between the model's columns and the unit's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Votes:
@@ -81,7 +88,7 @@ def _check_runs(predictions: pd.DataFrame) -> None:
         row = predictions.loc[twice.to_numpy(bool), key].iloc[0].to_dict()
         raise InputError(
             f"{', '.join(f'{name} {value!r}' for name, value in row.items())} stands more than once in these rows. "
-            "Rows of several experiments cannot be told apart: look at each experiment by itself."
+            "Rows of several experiments are told apart by llmlab.combine(march=a, now=b)."
         )
 
 
@@ -251,10 +258,7 @@ def nullable(values: np.ndarray) -> Any:
 
 def _no_consensus(predictions: pd.DataFrame) -> pd.DataFrame:
     frame = predictions[["unit_id", *arm_columns(predictions.columns), "prediction"]].iloc[:0].copy()
-    for name, dtype in (
-        ("share", "Float64"), ("answered", "int64"), ("runs", "int64"), ("tied", "bool"), ("entropy", "Float64"),
-        ("flip_rate", "Float64"), ("confidence", "Float64"), ("confidence_from", TEXT),
-    ):  # fmt: skip
+    for name, dtype in _MEASURES.items():
         frame[name] = pd.Series([], dtype=dtype)
     return frame.reset_index(drop=True)
 

@@ -3,6 +3,7 @@
 from llmlab.results.answers import trials_of
 from llmlab.results.book import SIMULATED, Asks
 from llmlab.results.columns import ATTEMPT_COLUMNS, PREDICTION_COLUMNS
+from llmlab.results.combine import combine
 from llmlab.results.journal import Found, Journal, NoJournal
 from llmlab.results.load import experiments, load_results
 from llmlab.results.old import identity
@@ -21,6 +22,7 @@ __all__ = [
     "NoJournal",
     "Results",
     "Store",
+    "combine",
     "experiments",
     "identity",
     "load_results",

@@ -106,14 +106,20 @@ class Answers:
         return self._description | dates
 
     def messages(
-        self, unit_id: Hashable, *, model: str | None = None, prompt: str | None = None, run: int = 1
+        self,
+        unit_id: Hashable,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        experiment: str | None = None,
+        run: int = 1,
     ) -> list[dict[str, Any]]:
         """Exactly what was sent about a unit.
 
         Parameters
         ----------
         unit_id
-        model, prompt : str, optional
+        model, prompt, experiment : str, optional
             Needed if there are several.
         run : int
             Which repeat, from 1.
@@ -129,7 +135,7 @@ class Answers:
         InputError
             No such trial, or several; nothing was sent, or these results do not know what.
         """
-        wanted = {"unit_id": unit_id, "model": model, "prompt": prompt, "run": run}
+        wanted = {"unit_id": unit_id, "model": model, "prompt": prompt, "experiment": experiment, "run": run}
         match = np.ones(len(self), bool)
         for name in self._key:
             if wanted[name] is not None:

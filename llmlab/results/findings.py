@@ -39,7 +39,7 @@ class Findings(Answers):
         if not len(told):
             return predictions
         rest = predictions[~predictions["unit_id"].isin(list(told))]
-        rest.attrs["notes"] = [f"{len(told)} units left out, as they are examples in the prompt"]
+        rest.attrs["notes"] = [f"{len(told)} unit{'s' * (len(told) > 1)} left out, as examples in the prompt"]
         return rest
 
     def consensus(self, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0) -> pd.DataFrame:
@@ -90,6 +90,10 @@ class Findings(Answers):
     def corrected(self, gold: pd.DataFrame) -> pd.DataFrame:
         """The units with an outcome corrected by a sheet, for a regression; see `llmlab.analysis.corrected`."""
         return analysis.corrected(self._judged, gold)
+
+    def diff(self, after: Findings, gold: analysis.Gold | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The units whose consensus is another in `after`, and McNemar's test; see `llmlab.analysis.changes`."""
+        return analysis.changes(self._judged, after._judged, gold)
 
     def compare(self, gold: analysis.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
         """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.analysis.compare`."""

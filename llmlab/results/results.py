@@ -188,7 +188,7 @@ class Results(Findings):
             )
         if self._again is None:
             raise TypeError(
-                "These results were loaded from a file, or copied, and know no prompt: "
+                "These results were loaded from a file, copied or combined, and know no prompt: "
                 "pass the rows to run_experiment(rows, prompt, ...), or use journal= there to go on."
             )
         return await self._again(self, rows)

@@ -211,6 +211,20 @@ class Store:
         """These trials were not asked, and why; those that were asked keep what became of them."""
         self._skipped.append((positions, error_type, error))
 
+    def take_in(self, other: Store, start: int) -> None:
+        """Add the contents of another store; its trials stand at the positions from `start` on."""
+        rows = range(len(other.table))
+        fields = {name: [other.table.value(name, at) for at in rows] for name in other.table.declared.columns}
+        position = np.array(other.table.position, "int64") + start
+        self.table.extend(position, fields)
+        self._grow(int(position.max(initial=-1)))
+        for trial, number in zip(position.tolist(), fields["attempt"], strict=True):
+            self._counts[trial] = max(self._counts[trial], number)
+        self._values |= {start + at: value for at, value in other._values.items()}
+        self._unsent |= {start + at: error for at, error in other._unsent.items()}
+        self._skipped += [(positions + start, kind, error) for positions, kind, error in other._skipped]
+        self._revived |= {start + at for at in other._revived}
+
     def copy(self) -> Store:
         """An independent store with the same contents."""
         other = Store(self.table.declared)

@@ -65,7 +65,7 @@ async def test_a_unit_that_is_an_example_is_asked_and_left_out_where_it_would_co
         assert len(results.consensus()) == 4
         score = results.score("gold")
         assert score.summary.query("of == 'consensus'")["n"].tolist() == [2]
-        assert "2 units left out, as they are examples" in repr(score)
+        assert "2 units left out, as examples" in repr(score)
         compared = results.compare("gold")
         assert compared["units"].tolist() == [2]
         assert "examples in the prompt" in compared.attrs["notes"][0]
