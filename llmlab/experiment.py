@@ -96,6 +96,16 @@ class Experiment:
         """Send nothing more, give what is in flight a few seconds, and end with partial results. From any thread."""
         self._run.stop(reason)
 
+    async def cancel_batch(self) -> None:
+        """Have the provider cancel the batches; what is done by then is charged, and read.
+
+        Raises
+        ------
+        InputError
+            The experiment was not started with `batch`.
+        """
+        await self._run.cancel_batch()
+
     @cached_property
     def _final(self) -> Results:
         return self.results
@@ -147,6 +157,7 @@ def run_experiment(
     max_cost_usd: float | None = None,
     prices: Mapping[str, Sequence[float]] | None = None,
     keep_reasoning: bool = False,
+    batch: bool | Literal["again"] = False,
     grace_s: float = 5.0,
     on_stop: Literal["return", "raise"] = "return",
     progress: bool | str = True,
@@ -218,6 +229,11 @@ def run_experiment(
         or in a private network has no price unless it is given here.
     keep_reasoning : bool
         Whether the model's thinking is kept, as the column `reasoning` of `attempts`.
+    batch : bool or "again"
+        Whether the provider's batch queue is used: half the price, within 24 hours. It needs a `journal`, which finds
+        the batches again when the cell is run another day. The first trial of each model and prompt is asked live, to
+        find out what is wrong before it is paid for thousands of times. What the queue leaves unanswered (unreadable
+        answers, lines that are missing or expired) is asked live in the end, or with "again" as a further batch.
     grace_s : float
         Seconds that calls in flight are given after a stop or an interrupt.
     on_stop : {"return", "raise"}
@@ -252,7 +268,7 @@ def run_experiment(
         max_concurrent=max_concurrent, max_retries=max_retries, retry=retry, reask_with_error=reask_with_error,
         reasoning_effort=reasoning_effort, timeout=timeout, base_url=base_url, api_key=api_key, client=client,
         limiter=limiter, journal=journal, max_cost_usd=max_cost_usd, prices=prices, keep_reasoning=keep_reasoning,
-        grace_s=grace_s, on_stop=on_stop, progress=progress, request=request,
+        batch=batch, grace_s=grace_s, on_stop=on_stop, progress=progress, request=request,
     ))  # fmt: skip
 
 

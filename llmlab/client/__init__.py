@@ -1,7 +1,7 @@
 """One request to a provider, and its answer as a record: tokens first, then the text or the error."""
 
 from llmlab.client.batch import BatchClient, BatchState
-from llmlab.client.batch_lines import BatchFile, missing_line, not_executed, read_lines, write_files
+from llmlab.client.batch_lines import MOST_BYTES, MOST_LINES, missing_line, read_lines, refused_lines, write_line
 from llmlab.client.chat import ChatClient, checked_request
 from llmlab.client.endpoint import Endpoint, resolve
 from llmlab.client.images import Image, image
@@ -10,9 +10,10 @@ from llmlab.client.response_format import AnswerForms
 from llmlab.client.usage import prompt_tokens
 
 __all__ = [
+    "MOST_BYTES",
+    "MOST_LINES",
     "AnswerForms",
     "BatchClient",
-    "BatchFile",
     "BatchState",
     "ChatClient",
     "Endpoint",
@@ -20,10 +21,10 @@ __all__ = [
     "checked_request",
     "image",
     "missing_line",
-    "not_executed",
     "prompt_tokens",
     "read_lines",
+    "refused_lines",
     "resolve",
     "without",
-    "write_files",
+    "write_line",
 ]

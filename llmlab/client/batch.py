@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from llmlab.client.failures import diagnose, explain
 from llmlab.client.sdk import is_plain, sdk_of
 from llmlab.errors import AttemptError, BadResponseError, ConfigError
 
-ENDED = ("completed", "failed", "expired", "cancelled")
+ENDED = ("completed", "failed", "expired", "cancelled", "gone")
 NONCE = "llmlab"
 """The name in a batch's metadata under which it is found again."""
 
@@ -59,6 +60,11 @@ class BatchState:
     error_file_id: str | None
     problems: tuple[Problem, ...]
     nonce: str | None
+
+    @classmethod
+    def gone(cls, batch_id: str) -> BatchState:
+        """A batch that the provider does not know."""
+        return cls(batch_id, "gone", time.time(), None, None, 0, 0, 0, None, None, (), None)
 
     @property
     def ended(self) -> bool:
@@ -136,16 +142,32 @@ class BatchClient:
         return found
 
     async def look(self, batch_id: str) -> BatchState:
-        """Where a batch stands now."""
-        return _state(await self._made(self._sdk.batches.retrieve(batch_id)))
+        """Where a batch stands now; its status is `gone` if the provider does not know it any more."""
+        import openai
+
+        try:
+            return _state(await self._sdk.batches.retrieve(batch_id))
+        except openai.NotFoundError:
+            return BatchState.gone(batch_id)
+        except AttemptError:
+            raise
+        except Exception as raised:
+            raise self._explained(raised) from None
 
     async def cancel(self, batch_id: str) -> BatchState:
         """Ask the provider to cancel a batch; what is done by then is charged and can be read."""
         return _state(await self._made(self._sdk.batches.cancel(batch_id)))
 
     async def read(self, file_id: str) -> bytes:
-        """The content of a file."""
-        return (await self._made(self._sdk.files.content(file_id))).content
+        """The content of a file; empty if the provider does not have it any more."""
+        import openai
+
+        try:
+            return (await self._sdk.files.content(file_id)).content
+        except openai.NotFoundError:
+            return b""
+        except Exception as raised:
+            raise self._explained(raised) from None
 
     async def delete(self, file_id: str) -> None:
         """Delete a file of ours that is not needed any more."""

@@ -3,76 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmlab import errors
+from llmlab.client.batch import Problem
 from llmlab.client.chat import encode
 from llmlab.client.images import with_images_read
 from llmlab.client.response import read_reply
-from llmlab.errors import AttemptError, InputError
+from llmlab.errors import AttemptError
 from llmlab.records import Reply
 
-MOST_LINES = 50_000
-MOST_BYTES = 200_000_000
+MOST_LINES, MOST_BYTES = 50_000, 200_000_000
+"""Of one batch."""
 ENDPOINT = "/v1/chat/completions"
 
 
-@dataclass(frozen=True, slots=True)
-class BatchFile:
-    """The requests of one batch.
-
-    Attributes
-    ----------
-    content : bytes
-        One JSON object per line.
-    custom_ids : tuple of str
-        What each line is called; the results come back under these names, in any order.
-    """
-
-    content: bytes
-    custom_ids: tuple[str, ...]
-
-
-def write_files(
-    requests: Iterable[tuple[str, Mapping[str, Any]]], most_lines: int = MOST_LINES, most_bytes: int = MOST_BYTES
-) -> Iterator[BatchFile]:
-    """Write requests as JSONL, in files as large as a provider takes; lazily, one file at a time.
+def write_line(custom_id: str, body: Mapping[str, Any]) -> bytes:
+    """One request of a batch as a line of JSON, with what would be sent live.
 
     Parameters
     ----------
-    requests : iterable of (str, mapping)
-        What the request is called, unique, and its body; of one model.
-    most_lines, most_bytes : int
-        Of one file.
+    custom_id : str
+        What it is called; its result comes back under this name.
+    body : mapping
+        The request; its own headers and query have no place in a batch.
 
     Raises
     ------
     InputError
-        A request cannot be written as JSON, or is larger than a whole file may be.
-    EmptyInputError
-        A picture of a request cannot be read.
+        It cannot be written as JSON.
+    TrialError
+        A picture of it cannot be read, or it is larger than a whole batch may be.
     """
-    lines: list[bytes] = []
-    custom_ids: list[str] = []
-    size = 0
-    for custom_id, body in requests:
-        line = b'{"custom_id":%s,"method":"POST","url":"%s","body":%s}\n' % (
-            json.dumps(custom_id).encode(),
-            ENDPOINT.encode(),
-            encode({**body, "messages": with_images_read(body["messages"])}),
-        )
-        if len(line) > most_bytes:
-            raise InputError(f"One request has {len(line):,} bytes; a batch takes {most_bytes:,} in all. Ask it live.")
-        if lines and (len(lines) == most_lines or size + len(line) > most_bytes):
-            yield BatchFile(b"".join(lines), tuple(custom_ids))
-            lines, custom_ids, size = [], [], 0
-        lines.append(line)
-        custom_ids.append(custom_id)
-        size += len(line)
-    if lines:
-        yield BatchFile(b"".join(lines), tuple(custom_ids))
+    said = {name: value for name, value in body.items() if name not in ("extra_headers", "extra_query")}
+    line = b'{"custom_id":%s,"method":"POST","url":"%s","body":%s}\n' % (
+        json.dumps(custom_id).encode(),
+        ENDPOINT.encode(),
+        encode({**said, "messages": with_images_read(body["messages"])}),
+    )
+    if len(line) > MOST_BYTES:
+        raise errors.TooLongError(f"the request has {len(line):,} bytes; a batch takes {MOST_BYTES:,} in all")
+    return line
 
 
 def read_lines(content: bytes, *, key: str | tuple[str, ...] = "") -> Iterator[tuple[str, Reply]]:
@@ -107,6 +79,31 @@ def missing_line() -> Reply:
 def not_executed(code: str, message: str) -> Reply:
     """The reply for a request that the batch never came to; nothing was charged."""
     return Reply(error=_unexecuted(code, message))
+
+
+def refused_lines(problems: Sequence[Problem], lines: int) -> list[Reply]:
+    """The replies for the lines of a batch that failed as a whole; nothing was charged for any.
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+        What the provider says is wrong.
+    lines : int
+        How many lines the batch had.
+    """
+    said = "; ".join(dict.fromkeys(problem.message or problem.code for problem in problems))[:500]
+    codes = " ".join(problem.code for problem in problems)
+    if "limit" in codes or "too_many" in codes or "too_large" in codes:
+        everyone: AttemptError = errors.RateLimitError(f"batch: {said}")
+    elif "model" in codes and "mismatched" not in codes:
+        everyone = errors.ModelNotFoundError(f"batch: {said}")
+    else:
+        everyone = errors.OverloadedError(f"batch: it failed as a whole: {said}")
+    replies = [Reply(error=everyone)] * lines
+    for problem in problems:
+        if problem.line is not None and 1 <= problem.line <= lines:
+            replies[problem.line - 1] = Reply(error=errors.RequestError(f"batch: {problem.message or problem.code}"))
+    return replies
 
 
 def _reply(response: Any, error: Any, key: str | tuple[str, ...]) -> Reply:

@@ -49,14 +49,22 @@ class Budget:
 
     async def reserve(self, worst_usd: float) -> bool:
         """Put `worst_usd` aside, waiting for calls in flight to settle; False if the cap leaves no room for it."""
-        while self.spent_usd + self._aside_usd + worst_usd > self._cap_usd:
+        while not self.has_room(worst_usd):
             if self.spent_usd + worst_usd > self._cap_usd or not self._calls:
                 return False
             self._settled.clear()
             await self._settled.wait()
-        self._aside_usd += worst_usd
-        self._calls += 1
+        self.put_aside(worst_usd, 1)
         return True
+
+    def put_aside(self, worst_usd: float, calls: int) -> None:
+        """Put aside what these calls may cost together; they are sent whether or not the cap leaves room."""
+        self._aside_usd += worst_usd
+        self._calls += calls
+
+    def has_room(self, worst_usd: float) -> bool:
+        """Whether this may be spent beside what is spent and put aside."""
+        return self.spent_usd + self._aside_usd + worst_usd <= self._cap_usd
 
     def release(self, worst_usd: float) -> None:
         """The call for which `worst_usd` was put aside was not sent."""

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 from llmlab.errors import InputError
 from llmlab.records import Usage
 
+BATCH = "batch"
+"""The tier of a provider's batch queue."""
 # The share of the list price at which a tier is served; other tiers have prices of their own.
-_TIERS = {"default": 1.0, "auto": 1.0, "standard": 1.0, "on_demand": 1.0, "performance": 1.0, "flex": 0.5, "batch": 0.5}
+_TIERS = {"default": 1.0, "auto": 1.0, "standard": 1.0, "on_demand": 1.0, "performance": 1.0, "flex": 0.5, BATCH: 0.5}
 # Groq's flex tier is faster, and no cheaper.
 _FLEX_AT_FULL_PRICE = "groq.com"
 Prices = Mapping[str, Sequence[float]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmlab.engine.setup import Setup
+from llmlab.errors import JournalError
 from llmlab.results import Found, Journal, NoJournal, Results, Store
 
 
@@ -61,4 +62,11 @@ def begin(
     if positions is None:
         every = range(len(setup.plan))
         positions = [at for at in every if at not in store.answered] if store.answered else every
+    submitted = {line.position for batch in journal.batches for line in batch.lines}.intersection(positions)
+    if submitted and not setup.batch:
+        journal.release()
+        raise JournalError(
+            f"{len(submitted):,} trials are in the provider's batch queue and would be paid twice: go on with "
+            "batch=True, which reads them, or choose another journal."
+        )
     return Start(store, journal, positions)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from llmlab.client import ChatClient
-from llmlab.display import Silent, Tally, View, make_view
-from llmlab.engine.attempt import Attempts, carry_over
-from llmlab.engine.outlook import outlook
+from llmlab.display import Tally
+from llmlab.engine.attempt import Attempts
+from llmlab.engine.batch import BatchQueue
+from llmlab.engine.probes import Probes
 from llmlab.engine.queue import Asked, TrialQueue
+from llmlab.engine.screen import Screen
 from llmlab.engine.setup import Setup
 from llmlab.engine.slots import Slots
+from llmlab.engine.stages import AllLive, ThroughQueue
 from llmlab.engine.verdict import Next, Stop
+from llmlab.errors import AttemptError, JournalError
 from llmlab.results import Journal, NoJournal, Store
 
 SHOW_EVERY_S = 0.25
@@ -47,13 +50,7 @@ class Run:
         Why it ended early and what is left.
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        positions: Sequence[int],
-        store: Store,
-        journal: Journal | NoJournal,
-    ) -> None:
+    def __init__(self, setup: Setup, positions: Sequence[int], store: Store, journal: Journal | NoJournal) -> None:
         self._loop = asyncio.get_running_loop()
         self._setup, self._journal = setup, journal
         self.store = store
@@ -62,22 +59,23 @@ class Run:
         self.running = True
         self.stopped: str | None = None
         self._bugs: list[BaseException] = []
+        limiters = setup.limiters.distinct(setup.models)
         self._client = ChatClient(
             setup.endpoint,
             timeout_s=setup.timeout_s,
             connections=setup.max_concurrent,
-            learn=any(limiter.auto for limiter in setup.limiters.distinct(setup.models)),
+            learn=any(limiter.auto for limiter in limiters),
         )
-        self._limiters = setup.limiters.distinct(setup.models)
         self._attempts = Attempts(setup, self._client, store, journal, self.tally)
-        groups = setup.limiters.groups(setup.models)
-        fresh = [carry_over(setup.plan.trials(_of(group, positions, setup)), store) for group in groups]
-        self._queue = TrialQueue(fresh, setup.models)
-        self._slots = Slots(self._queue, setup.max_concurrent, self._one_attempt, self._look_at, groups)
-        # Models that ended before the others, and why; sets of models that are away, with the timers of their probes.
+        # Models that ended before the others, and why.
         self._ended: dict[str, Stop] = {}
-        self._probes: dict[frozenset[str], asyncio.TimerHandle] = {}
-        self._view: View = make_view(setup.progress, self.tally, self.stop)
+        self._probes = Probes(lambda models: self._slots.probe(models))
+        self._stages: AllLive | ThroughQueue = AllLive(setup, positions, store)
+        if isinstance(journal, Journal) and setup.batch:
+            queue = BatchQueue(setup, self._attempts, journal, self.tally, self._ended.keys(), self._end)
+            self._stages = ThroughQueue(setup, positions, store, queue, self._ended.keys(), self._end)
+        self._queue, self._slots = self._line_up(self._stages.first())
+        self._screen = Screen(setup.progress, self.tally, limiters, self.stop)
 
     def stop(self, reason: str = "stopped") -> None:
         """Send nothing more, give what is in flight `grace_s`, and end. From any thread."""
@@ -96,9 +94,7 @@ class Run:
         # What the process holds already needs no walking through by the garbage collector, which halts the loop.
         gc.freeze()
         try:
-            if self.stopped is None:
-                self._slots.open()
-                await self._slots.over
+            await self._ask()
         except asyncio.CancelledError:
             self.stopped = self.stopped or "cancelled"
             raise
@@ -109,6 +105,7 @@ class Run:
             async with contextlib.AsyncExitStack() as ending:
                 ending.push_async_callback(self._conclude)
                 ending.push_async_callback(self._client.close)
+                ending.push_async_callback(self._stages.close)
                 await self._slots.end()
                 await asyncio.gather(ticker, return_exceptions=True)
         if self._bugs:
@@ -120,10 +117,38 @@ class Run:
         count = self.tally.total - self.tally.answered
         left = f"{count:,} of {self.tally.total:,} trials are not answered" if count else "all trials were answered"
         # The views count for themselves what is left.
-        self.stopped = reason and f"{reason}; {left}"
+        self.stopped = reason and "; ".join(filter(None, (reason, left, self._stages.goes_on)))
         await self._journal.close(self.stopped, len(self.store.answered))
         self.running = False
         self._show(reason, last=True)
+
+    async def cancel_batch(self) -> None:
+        """Have the provider cancel what is in its batch queue; what is done by then is read."""
+        await self._stages.cancel()
+
+    async def _ask(self) -> None:
+        """One stage after the other."""
+        try:
+            await self._stages.begin()
+            while self.stopped is None:
+                self._slots.open()
+                await self._slots.over
+                asked = [] if self.stopped else await self._stages.next()
+                if not asked:
+                    break
+                self._queue, self._slots = self._line_up(asked)
+        except (AttemptError, JournalError) as error:
+            self._stop(str(error))
+        except Exception as bug:
+            self._bugs.append(bug)
+            self._stop(_of_a_bug(bug))
+
+    def _line_up(self, fresh: Iterable[Iterator[Asked]]) -> tuple[TrialQueue, Slots]:
+        """The queue of a stage's trials, and slots for them."""
+        setup = self._setup
+        trials = TrialQueue(fresh, [model for model in setup.models if model not in self._ended])
+        groups = setup.limiters.groups(setup.models)
+        return trials, Slots(trials, setup.max_concurrent, self._one_attempt, self._look_at, groups)
 
     async def _one_attempt(self, asked: Asked) -> None:
         follows = await self._attempts.carry_out(asked)
@@ -149,7 +174,7 @@ class Run:
             self._slots.release(follows.release)
         if follows.hold:
             self._slots.hold(follows.hold)
-            self._probe_in(follows.hold, follows.probe_in_s)
+            self._probes.begin(follows.hold, follows.probe_in_s)
 
     def _end(self, stop: Stop) -> None:
         """End a model, or the run; with its last model the run ends too."""
@@ -162,37 +187,27 @@ class Run:
         if self._ended.keys() >= set(self._setup.models):
             self._stop(stop.reason)
 
-    # probes
-
-    def _probe_in(self, models: frozenset[str], in_s: float) -> None:
-        if models not in self._probes:
-            self._probes[models] = self._loop.call_later(in_s, self._probe, models)
-
-    def _probe(self, models: frozenset[str]) -> None:
-        if not self._slots.probe(models):
-            del self._probes[models]
-
     def _look_at(self, task: asyncio.Task[None], asked: Asked) -> None:
         """A task is over: the exception of one is a bug in the user's code, or in ours."""
         bug = None if task.cancelled() else task.exception()
         if bug is not None:
             self._bugs.append(bug)
-            self._stop(f"an error in your code: {type(bug).__name__}: {bug}", self._setup.grace_s)
+            self._stop(_of_a_bug(bug), self._setup.grace_s)
         models, asked.probe = asked.probe, frozenset()
         if models:
-            del self._probes[models]
+            self._probes.over(models)
             in_s = self._attempts.outages.next_probe(models)
             if in_s is not None and self.stopped is None:
-                self._probe_in(models, in_s)
+                self._probes.begin(models, in_s)
 
     def _stop(self, reason: str, grace_s: float | None = None) -> None:
         """Send nothing more; what is in flight ends, within `grace_s` seconds if given."""
         if not self.running:
             return
         self.stopped = self.stopped or reason
+        self._stages.leave()
         self._slots.close()
-        for timer in self._probes.values():
-            timer.cancel()
+        self._probes.cancel()
         if grace_s is not None:
             self._loop.call_later(grace_s, self._slots.cancel)
 
@@ -210,22 +225,8 @@ class Run:
             self._show(self.stopped)
 
     def _show(self, stopped: str | None, *, last: bool = False) -> None:
-        try:
-            due = self._queue.retries_due
-            self.tally.retrying = len(due)
-            probes = [timer.when() - self._loop.time() for timer in self._probes.values()]
-            self.tally.look(outlook(
-                self._limiters, waiting=self.tally.waiting, retries_due=due, slots=self._slots.allowed,
-                next_probe_s=max(0.0, min(probes, default=math.inf)),
-            ))  # fmt: skip
-            self._view.show(self.tally, last=last, stopped=stopped)
-        except Exception:
-            # A view is never the reason to lose an experiment.
-            self._view = Silent()
+        self._screen.show(self._queue, self._slots, self._probes, stopped, last=last)
 
 
-def _of(group: frozenset[str], positions: Sequence[int], setup: Setup) -> Iterable[int]:
-    """The positions at which these models are asked."""
-    if len(group) == len(set(setup.models)):
-        return positions
-    return (at for at in positions if setup.plan.layout.at(at)[1] in group)
+def _of_a_bug(bug: BaseException) -> str:
+    return f"an error in your code: {type(bug).__name__}: {bug}"

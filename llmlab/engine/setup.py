@@ -77,6 +77,7 @@ class Setup:
     max_cost_usd: float | None
     prices: Prices | None
     keep_reasoning: bool
+    batch: bool | Literal["again"]
     grace_s: float
     on_stop: Literal["return", "raise"]
     progress: bool | str
@@ -106,6 +107,13 @@ class Setup:
     def _check_choices(self) -> None:
         if self.progress not in (True, False, "text", "widget"):
             raise InputError(f'progress must be True, False, "text" or "widget", not {self.progress!r}.')
+        if self.batch not in (True, False, "again"):
+            raise InputError(f'batch must be True, False or "again", not {self.batch!r}.')
+        if self.batch and self.journal is None:
+            raise InputError(
+                'batch=True needs a journal, as in journal="study.sqlite": it takes hours and outlives the kernel, '
+                "and the journal is where it is found again."
+            )
         if self.on_stop not in ("return", "raise"):
             raise InputError(f'on_stop must be "return" or "raise", not {self.on_stop!r}.')
         for name, kind in (

@@ -17,7 +17,7 @@ from llmlab.engine.outage import Away, Mark, Outages
 from llmlab.engine.queue import Asked
 from llmlab.engine.retry import Decision
 from llmlab.engine.setup import Setup
-from llmlab.errors import AttemptError, ParseError, RateLimitError, RequestError, TimeoutError
+from llmlab.errors import AttemptError, CancelledError, ParseError, RateLimitError, RequestError, TimeoutError
 from llmlab.records import Reply
 
 SAME_ERRORS_STOP = 5
@@ -164,6 +164,32 @@ class Verdicts:
             return Next(retry_in_s=0.0, release=release)
         follows = self._about_trial(asked, sent, reply, error, in_flight)
         return replace(follows, release=release, sent_at=sent.at)
+
+    def judge_line(self, asked: Asked, reply: Reply, error: AttemptError | None) -> Next:
+        """What follows what the batch queue gave for a trial; it tells nothing of limits and of who is away.
+
+        Raises
+        ------
+        Exception
+            What the user's own `wait` raises.
+        """
+        if error is None:
+            return Next()
+        model, position = asked.trial.model, asked.trial.position
+        if self.forms.rejected(model, self.forms.of(model, position), error, position):
+            asked.uncounted += 1
+            return Next(retry_in_s=0.0)
+        if isinstance(error, CancelledError):
+            asked.uncounted += 1
+            return Next(retry_in_s=0.0)
+        if isinstance(error, ParseError):
+            follows = self._about_text(asked, reply, error)
+        else:
+            # A queue that is full uses up no retry.
+            asked.uncounted += isinstance(error, RateLimitError)
+            follows = self._decide(asked, error)
+        # Hours have passed: there is nothing to wait for.
+        return follows if follows.retry_in_s is None else replace(follows, retry_in_s=0.0)
 
     def _heard(self, sent: Sent, reply: Reply) -> frozenset[str]:
         """Take in that a server answered, if one did; the models that are back."""

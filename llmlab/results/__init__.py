@@ -1,6 +1,7 @@
 """Attempts and outcomes: in memory, on disk, and as pandas frames."""
 
 from llmlab.results.answers import trials_of
+from llmlab.results.batches import Line, NotedBatch
 from llmlab.results.book import SIMULATED, Asks
 from llmlab.results.columns import ATTEMPT_COLUMNS, PREDICTION_COLUMNS
 from llmlab.results.combine import combine
@@ -19,7 +20,9 @@ __all__ = [
     "Found",
     "InMemory",
     "Journal",
+    "Line",
     "NoJournal",
+    "NotedBatch",
     "Results",
     "Store",
     "combine",

@@ -5,33 +5,30 @@ A thread of its own writes, so that the event loop never waits for the disk (`ll
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-import zlib
 from array import array
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from llmlab.errors import AttemptError, JournalError
 from llmlab.records import TokenUsageAttempt, Trial
-from llmlab.results import book, cells, lookup, old, reading, sqlite
+from llmlab.results import batches, book, cells, lookup, old, reading, sqlite
+from llmlab.results.batches import Line, NotedBatch
 from llmlab.results.book import Asks, Session
 from llmlab.results.reading import Anew, Parser
+from llmlab.results.rows import ORDER, Messages, Rows
 from llmlab.results.store import Store
-from llmlab.results.writer import Entry, Row, Writer
-
-_ATTEMPTS = sqlite.insert_attempt()
-Messages = list[dict[str, Any]]
+from llmlab.results.writer import Writer
 
 
 class _Done:
     """Something that can be awaited and is over at once."""
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[None, None, None]:
         return
         yield
 
@@ -54,6 +51,7 @@ class NoJournal:
     """
 
     found: Found | None = None
+    batches: Sequence[NotedBatch] = ()
 
     def __init__(self, session: int = 1) -> None:
         self.session = session
@@ -86,6 +84,8 @@ class Journal:
         The number of this session in the file.
     found : Found
         The experiment's trials in the file: a later session of it needs not look for them.
+    batches : list of NotedBatch
+        What earlier sessions handed to the provider's batch queue and have not read; as of the beginning.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class Journal:
         self.path = path
         self.session = session.number
         self.found = Found(name, session.trials)
+        self.batches: Sequence[NotedBatch] = batches.read(connection, session.trials)
         self._connection = connection
         self._asks = asks
-        self._parameters = parameters
-        self._is_noted = bytearray(len(session.trials))
+        self._rows = Rows(session.trials, parameters)
         self._attempts = array("i", bytes(4 * len(session.trials)))
-        self._writer = Writer(connection, path, self._rows)
+        self._writer = Writer(path, connection, ORDER)
 
     @classmethod
     def open(cls, path: str | Path, asks: Asks, found: Found | None = None, session: int = 1) -> Journal:
@@ -134,6 +134,7 @@ class Journal:
                 elif old.is_old(connection):
                     old.carry_over(connection, connection)
                 sqlite.add_columns(connection)
+                connection.execute(batches.TABLE)
                 name = sqlite.read_meta(connection)["book"]
                 parameters = book.note_parameters(connection, asks.parameters)
                 if found is not None and found.book == name:
@@ -189,18 +190,51 @@ class Journal:
         JournalError
             From the awaitable: the disk is full, or the file is gone. From then on nothing more is written.
         """
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Not everyone waits for it: a failure that nobody looks at is told by the next attempt.
-        durable.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if self._writer.ended is not None:
-            durable.set_exception(JournalError(self._writer.ended))
-            return durable
-        position = attempt.trial.position
-        first = not self._is_noted[position]
-        self._is_noted[position] = True
-        self._attempts[position] = attempt.attempt
-        self._writer.send(Entry(attempt, value, messages if first else [], (durable,)))
+        durable = self._writer.durable()
+        if not durable.done():
+            self._attempts[attempt.trial.position] = attempt.attempt
+            said = self._rows.unless_noted(attempt.trial, messages)
+            self._writer.send(partial(self._rows.of_attempt, attempt, value, said), durable)
         return durable
+
+    def note_batch(
+        self, nonce: str, account: str, model: str, asked: Sequence[tuple[Trial, int, Messages]]
+    ) -> Awaitable[None]:
+        """Queue what is to be submitted as a batch; what is returned is done once it is on the disk.
+
+        Parameters
+        ----------
+        asked : sequence of (Trial, number of its attempt, its messages)
+
+        Raises
+        ------
+        JournalError
+            As `put`.
+        """
+        durable = self._writer.durable()
+        if not durable.done():
+            for trial, _, messages in asked:
+                said = self._rows.unless_noted(trial, messages)
+                self._writer.send(partial(self._rows.of_trial, trial, said))
+            lines = tuple(self.line(trial.position, attempt) for trial, attempt, _ in asked)
+            note = batches.note(nonce, account, model, lines)
+            self._writer.send(lambda: [(batches.NOTE, note)], durable)
+        return durable
+
+    def batch_submitted(self, nonce: str, batch_id: str) -> Awaitable[None]:
+        """Queue the provider's name for a batch; awaited as `put`."""
+        durable = self._writer.durable()
+        if not durable.done():
+            self._writer.send(lambda: [(batches.SUBMITTED, (batch_id, nonce))], durable)
+        return durable
+
+    def forget_batch(self, nonce: str) -> None:
+        """Queue that a batch was never created."""
+        self._writer.send(lambda: [(batches.FORGET, (nonce,))])
+
+    def line(self, position: int, attempt: int) -> Line:
+        """The line of a batch for this attempt at the trial."""
+        return batches.line(int(self.found.trials[position]), position, attempt)
 
     def put_failure(self, trial: Trial, error: AttemptError) -> None:
         """Queue the failure of a trial that was not sent."""
@@ -208,7 +242,8 @@ class Journal:
 
     async def close(self, stopped: str | None, answered: int) -> None:
         """Write what is queued and how the session ended, and release the file."""
-        self._writer.send(Row(book.END, book.ending(self.session, stopped, answered)))
+        ending = book.ending(self.session, stopped, answered)
+        self._writer.send(lambda: [(book.END, ending)])
         await self._writer.close()
 
     def release(self) -> None:
@@ -223,7 +258,8 @@ class Journal:
             attempt, value = before.table.row(at, trial), before.value(trial.position)
             store.record(attempt, value)
             self._attempts[trial.position] = attempt.attempt
-            self._writer.send(Entry(attempt, value, self._asks.messages_of(trial), ()))
+            said = self._asks.messages_of(trial)
+            self._writer.send(partial(self._rows.of_attempt, attempt, value, said))
         for position, error in before.unsent.items():
             if store.attempts_before(position) <= before.attempts_before(position):
                 store.fail_as(position, *error)
@@ -231,22 +267,4 @@ class Journal:
 
     def _note_failure(self, position: int, error_type: str, error: str) -> None:
         row = (self.session, position, self._attempts[position], error_type, cells.storable(error))
-        self._writer.send(Row(book.FAILURES, row))
-
-    def _rows(self, batch: list[Entry | Row]) -> dict[str, list[tuple[Any, ...]]]:
-        """The rows for each statement, in the order in which one needs the other."""
-        rows: dict[str, list[tuple[Any, ...]]] = {book.MESSAGES: [], book.TRIALS: [], _ATTEMPTS: []}
-        for one in batch:
-            if isinstance(one, Row):
-                rows.setdefault(one.statement, []).append(one.values)
-                continue
-            asked = one.attempt.trial
-            trial = int(self.found.trials[asked.position])
-            if one.messages:
-                said = book.in_bytes(one.messages)
-                digest = book.digest(said)
-                rows[book.MESSAGES].append((digest, zlib.compress(said, 1)))
-                unit = cells.encode_id(asked.unit_id)
-                rows[book.TRIALS].append((trial, self._parameters[asked.model], asked.run, unit, digest))
-            rows[_ATTEMPTS].append(sqlite.row_of(trial, one.attempt, one.value))
-        return rows
+        self._writer.send(lambda: [(book.FAILURES, row)])

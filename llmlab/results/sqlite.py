@@ -11,6 +11,7 @@ A file of somebody else's is refused before anything in it is changed. One kerne
     attempts    one row per attempt; the fields are those of `records.TokenUsageAttempt`
     readings    where a session read kept texts otherwise than the session that paid for them
     failures    trials of a session that ended without an attempt
+    batches     what was handed to a provider's batch queue
     cells       pieces of the units' columns, once for all sessions that have them
 """
 

@@ -1,4 +1,7 @@
-"""A thread that writes to a journal's file: whole batches with one `fsync` each, so that the event loop never waits."""
+"""A thread that writes rows to an SQLite file: the event loop never waits for the disk.
+
+It writes whole groups of rows with one `fsync` each.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +11,42 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmlab.errors import JournalError
-from llmlab.records import TokenUsageAttempt
 
-BATCH = 1000
+GROUP = 1000
 EXIT_S = 10.0
+Rows = Iterable[tuple[str, tuple[Any, ...]]]
+"""Statements, each with the values of one row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What the thread is to write, and who waits for it."""
+class _Due:
+    """Rows to be written, made in the thread, and who waits for them."""
 
-    attempt: TokenUsageAttempt
-    value: object
-    # Empty unless it is the trial's first attempt in this session.
-    messages: list[dict[str, Any]]
+    rows: Callable[[], Rows]
     waiting: tuple[asyncio.Future[None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of a small table, for which nobody waits."""
-
-    statement: str
-    values: tuple[Any, ...]
-
-
 class Writer:
-    """Writes what it is sent, in that order, until it is released.
+    """Writes what it is sent, in order, until it is released; then it closes the connection.
 
     Parameters
     ----------
-    connection : sqlite3.Connection
-        Used by the thread alone from the first `send` on, and closed by it.
     path : Path
-        Of the file, for messages.
-    rows : callable
-        What was sent → the rows for each SQL statement, in the order in which one needs the other. Called in the
-        thread.
+        What messages name.
+    connection : Connection
+    order : sequence of str
+        Statements that go before all others of a group, in the order in which one needs the other.
     """
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        path: Path,
-        rows: Callable[[list[Entry | Row]], dict[str, list[tuple[Any, ...]]]],
-    ) -> None:
-        self._connection, self._path, self._rows = connection, path, rows
-        self._queue: queue.SimpleQueue[Entry | Row | None] = queue.SimpleQueue()
+    def __init__(self, path: Path, connection: sqlite3.Connection, order: Sequence[str]) -> None:
+        self._path, self._connection, self._order = path, connection, order
+        self._queue: queue.SimpleQueue[_Due | None] = queue.SimpleQueue()
         self._broken: str | None = None
         self._released = False
         self._thread = threading.Thread(target=self._write, name="llmlab-journal", daemon=True)
@@ -70,18 +56,35 @@ class Writer:
         """Why nothing more is written; `None` while it is."""
         return self._broken or (f"The journal {self._path} is closed" if self._released else None)
 
-    def send(self, what: Entry | Row) -> None:
-        """Queue what is to be written; nothing happens once it is released."""
+    def durable(self) -> asyncio.Future[None]:
+        """To be sent with rows: done once they are on the disk; failed already if nothing can be written any more."""
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Not everyone waits for it: a failure that nobody looks at is told by the next attempt.
+        durable.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self.ended is not None:
+            durable.set_exception(JournalError(self.ended))
+        return durable
+
+    def send(self, rows: Callable[[], Rows], *waiting: asyncio.Future[None]) -> None:
+        """Queue rows; nothing happens after the release.
+
+        Parameters
+        ----------
+        rows : callable
+            Makes them, in the thread.
+        *waiting : Future
+            Of `durable`.
+        """
         if self._released:
             return
         if self._thread.ident is None:
             self._thread.start()
             # A program that ends in the middle of a run still writes what is queued.
             atexit.register(self._at_exit)
-        self._queue.put(what)
+        self._queue.put(_Due(rows, waiting))
 
     def release(self) -> None:
-        """Write what is queued and release the file, without waiting for it."""
+        """Write what is queued and close the connection, without waiting for it."""
         if self._released:
             return
         self._released = True
@@ -91,7 +94,7 @@ class Writer:
             self._queue.put(None)
 
     async def close(self) -> None:
-        """Write what is queued and release the file."""
+        """Write what is queued and close the connection."""
         self.release()
         if self._thread.is_alive():
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
@@ -106,35 +109,42 @@ class Writer:
         with contextlib.closing(self._connection):
             over = False
             while not over:
-                batch = self._next_batch()
-                over = batch[-1] is None
-                self._write_batch([one for one in batch if one is not None])
+                group = self._next_group()
+                over = group[-1] is None
+                self._write_group([due for due in group if due is not None])
         atexit.unregister(self._at_exit)
 
-    def _next_batch(self) -> list[Entry | Row | None]:
-        """What is queued; ends with None once the journal is released."""
-        batch = [self._queue.get()]
-        while len(batch) < BATCH and batch[-1] is not None:
+    def _next_group(self) -> list[_Due | None]:
+        """What is queued; ends with None after the release."""
+        group = [self._queue.get()]
+        while len(group) < GROUP and group[-1] is not None:
             try:
-                batch.append(self._queue.get_nowait())
+                group.append(self._queue.get_nowait())
             except queue.Empty:
                 break
-        return batch
+        return group
 
-    def _write_batch(self, batch: list[Entry | Row]) -> None:
+    def _write_group(self, group: list[_Due]) -> None:
         if self._broken is None:
             try:
                 with self._connection:
-                    for statement, rows in self._rows(batch).items():
+                    for statement, rows in self._by_statement(group).items():
                         self._connection.executemany(statement, rows)
             except Exception as error:
                 # Whatever it is, those who wait for this thread must hear of it.
                 self._broken = f"The journal {self._path} cannot be written any more: {error}"
-        waiting = [durable for one in batch if isinstance(one, Entry) for durable in one.waiting]
+        waiting = [durable for due in group for durable in due.waiting]
         if waiting:
             # A closed loop means that nobody waits any more.
             with contextlib.suppress(RuntimeError):
                 waiting[0].get_loop().call_soon_threadsafe(_settle, waiting, self._broken)
+
+    def _by_statement(self, group: list[_Due]) -> dict[str, list[tuple[Any, ...]]]:
+        found: dict[str, list[tuple[Any, ...]]] = {statement: [] for statement in self._order}
+        for due in group:
+            for statement, values in due.rows():
+                found.setdefault(statement, []).append(values)
+        return found
 
 
 def _settle(waiting: list[asyncio.Future[None]], broken: str | None) -> None:

@@ -48,8 +48,8 @@ class Batch:
     key: str
     input_file_id: str
     metadata: Mapping[str, str] | None
-    fault: str | None
     at: dict[str, float]
+    fault: str = "none"
     status: str = "validating"
     lines: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -91,8 +91,6 @@ def what_is_wrong(
         yield _wrong("empty_file", "The batch file is empty, or it is gone.")
     if len(rows) > settings.batch_lines:
         yield _wrong("too_many_tasks", f"The batch file has more than {settings.batch_lines} requests.")
-    if batch.fault == "failed":
-        yield _wrong("internal_error", "The batch could not be validated. Please try again.")
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
         try:
@@ -118,6 +116,11 @@ def what_is_wrong(
         )
 
 
+def failure() -> list[dict[str, Any]]:
+    """What a batch is told that fails by no fault of its own."""
+    return [_wrong("internal_error", "The batch could not be validated. Please try again.")]
+
+
 def _enqueued(batches: Sequence[Batch], model: str) -> int:
     """Tokens of all lines that wait for a model, as roughly as providers count them."""
     bodies = (line["body"] for batch in batches for line in batch.lines)
@@ -129,7 +132,7 @@ def work(batch: Batch, status: str, done: int, answer: Answer, seed: int) -> tup
     output: list[bytes] = []
     errors: list[bytes] = []
     for at, line in enumerate(batch.lines):
-        lost = batch.fault if at % LOST_EVERY == 0 else None
+        lost = batch.fault if at % LOST_EVERY == 0 else "none"
         if at >= done:
             code = "batch_expired" if status == "expired" else "batch_cancelled"
             errors.append(_row(line, None, {"code": code, "message": f"The request was not executed: {code}."}))

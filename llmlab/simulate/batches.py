@@ -6,11 +6,12 @@ passed, whenever somebody asks: nothing runs in between.
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmlab.simulate.batch_work import ENDPOINT, Answer, Batch, File, what_is_wrong, work
+from llmlab.simulate.batch_work import ENDPOINT, Answer, Batch, File, failure, what_is_wrong, work
 from llmlab.simulate.reply import Reply, as_json, refuse
 from llmlab.simulate.settings import Settings
 
@@ -35,6 +36,8 @@ class Batches:
         self.batches: dict[str, Batch] = {}
         self.faults: Iterator[str] = iter(settings.batch_faults)
         self.numbers = Counter[str]()
+        # A batch of another provider, with the same number, is not this one's.
+        self.name = secrets.token_hex(4)
 
     def upload(self, key: str, name: str, purpose: str, content: bytes, now: float) -> Reply:
         """Keep a file."""
@@ -86,8 +89,7 @@ class Batches:
             return refuse(400, f"No such File object: {body.get('input_file_id')}", param="input_file_id")
         if body.get("endpoint") != ENDPOINT or body.get("completion_window") != "24h":
             return refuse(400, f"'endpoint' must be {ENDPOINT} and 'completion_window' 24h.", param="endpoint")
-        fault = next(self.faults, None)
-        batch = Batch(self._name("batch"), key, file.id, body.get("metadata"), fault, {"created": now})
+        batch = Batch(self._name("batch"), key, file.id, body.get("metadata"), {"created": now})
         self.batches[batch.id] = batch
         return as_json(batch.shown())
 
@@ -120,6 +122,9 @@ class Batches:
         file = self.files.get(batch.input_file_id)
         waiting = [one for one in self.batches.values() if one.key == batch.key and one.status in WORKING]
         batch.errors = list(what_is_wrong(batch, file, waiting, self.settings))
+        if not batch.errors:
+            batch.fault = next(self.faults, "none")
+            batch.errors = failure() if batch.fault == "failed" else []
         if batch.errors:
             batch.lines = []
         batch.become("failed" if batch.errors else "in_progress", now)
@@ -146,4 +151,4 @@ class Batches:
 
     def _name(self, kind: str) -> str:
         self.numbers[kind] += 1
-        return f"{kind}{'-' if kind == 'file' else '_'}{self.numbers[kind]:08x}"
+        return f"{kind}{'-' if kind == 'file' else '_'}{self.name}{self.numbers[kind]:06x}"

@@ -7,7 +7,7 @@ import pytest
 from llmlab import errors
 from llmlab.client import resolve
 from llmlab.client.batch import BatchClient, Problem
-from llmlab.client.batch_lines import read_lines, write_files
+from llmlab.client.batch_lines import read_lines, write_line
 
 KEY = "sk-5ecre7-5ecre7-5ecre7"
 
@@ -29,8 +29,7 @@ async def queue(provider):
 
 def file(count=3):
     body = {"model": "m", "messages": [{"role": "user", "content": "the app crashes"}]}
-    (written,) = write_files((str(at), body) for at in range(count))
-    return written.content
+    return b"".join(write_line(str(at), body) for at in range(count))
 
 
 async def ended(queue, state):
@@ -52,8 +51,8 @@ async def test_a_batch_is_created_looked_at_and_read(queue):
     assert sorted(replies) == ["0", "1", "2"]
     assert all(reply.content for reply in replies.values())
     await one.delete(state.output_file_id)
-    with pytest.raises(errors.AttemptError, match="No such File"):
-        await one.read(state.output_file_id)
+    assert await one.read(state.output_file_id) == b""
+    assert (await one.look("batch_unknown")).status == "gone"
 
 
 async def test_batches_are_found_again_by_their_nonce(queue):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from llmlab.client.batch_lines import missing_line, read_lines, write_files
+from llmlab.client.batch import Problem
+from llmlab.client.batch_lines import missing_line, read_lines, refused_lines, write_line
 from llmlab.client.images import image
 from llmlab.errors import InputError
 
@@ -20,57 +21,28 @@ def result(custom_id="0", *, status=200, error=None, response=..., **body):
 
 
 def test_a_line_is_one_request_as_it_would_be_sent_live():
-    (file,) = write_files([("a", BODY), ("b", BODY)])
-    assert file.custom_ids == ("a", "b")
-    first, second, end = file.content.split(b"\n")
-    line = json.loads(first)
-    assert line.pop("body")["messages"][0]["content"] == "é \ufffd \u2028 x"
+    body = BODY | {"seed": 3, "extra_headers": {"X-Own": "1"}, "extra_query": {"a": "b"}}
+    written = write_line("a", body)
+    assert written.endswith(b"\n")
+    assert written.count(b"\n") == 1
+    line = json.loads(written)
+    assert line.pop("body") == {
+        "model": "m", "messages": [{"role": "user", "content": "é \ufffd \u2028 x"}], "seed": 3,
+    }  # fmt: skip
     assert line == {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
-    assert (json.loads(second)["custom_id"], end) == ("b", b"")
-
-
-ONE = len(next(write_files([("0", BODY)])).content)
 
 
 def test_a_picture_stands_in_its_line_whole():
     picture = b"\x89PNG\r\n\x1a\n" + bytes(16)
-    (file,) = write_files([("a", {"model": "m", "messages": [{"role": "user", "content": [image(picture)]}]})])
-    (part,) = json.loads(file.content)["body"]["messages"][0]["content"]
+    line = write_line("a", {"model": "m", "messages": [{"role": "user", "content": [image(picture)]}]})
+    (part,) = json.loads(line)["body"]["messages"][0]["content"]
     assert part["image_url"]["url"].startswith("data:image/png;base64,")
 
 
-@pytest.mark.parametrize(
-    ("lines", "size", "sizes"), [(3, 10**6, [3, 3, 1]), (100, 3 * ONE, [3, 3, 1]), (100, 10**6, [7])]
-)
-def test_files_are_no_larger_than_a_provider_takes(lines, size, sizes):
-    requests = [(str(at), BODY) for at in range(7)]
-    files = list(write_files(iter(requests), most_lines=lines, most_bytes=size))
-    assert [len(file.custom_ids) for file in files] == sizes
-    assert all(len(file.content) <= size for file in files)
-    assert [custom_id for file in files for custom_id in file.custom_ids] == [custom_id for custom_id, _ in requests]
-
-
-def test_files_are_written_when_they_are_asked_for():
-    seen = []
-
-    def requests():
-        for at in range(10):
-            seen.append(at)
-            yield str(at), BODY
-
-    assert len(next(write_files(requests(), most_lines=2)).custom_ids) == 2
-    assert seen == [0, 1, 2]
-
-
-@pytest.mark.parametrize("body", [BODY | {"seed": float("nan")}, BODY | {"messages": {1, 2}}])
+@pytest.mark.parametrize("body", [BODY | {"seed": float("nan")}, BODY | {"messages": [{1, 2}]}])
 def test_what_is_no_json_is_an_input_error(body):
     with pytest.raises(InputError, match="cannot be sent as JSON"):
-        list(write_files([("a", body)]))
-
-
-def test_one_request_larger_than_a_file_is_named():
-    with pytest.raises(InputError, match=r"100 in all\. Ask it live"):
-        list(write_files([("a", BODY)], most_bytes=100))
+        write_line("a", body)
 
 
 def test_a_result_line_reads_like_a_live_answer():
@@ -112,3 +84,21 @@ def test_a_key_that_is_echoed_is_taken_out():
 
 def test_a_missing_line_may_have_been_paid_for():
     assert missing_line().may_be_billed
+
+
+@pytest.mark.parametrize(
+    ("problems", "kinds"),
+    [
+        ([Problem("token_limit_exceeded", "Enqueued token limit reached", None)], ["RateLimitError"] * 3),
+        ([Problem("too_many_tasks", "more than 2", None)], ["RateLimitError"] * 3),
+        ([Problem("model_not_found", "no such model", None)], ["ModelNotFoundError"] * 3),
+        ([Problem("internal_error", "try again", None)], ["OverloadedError"] * 3),
+        ([Problem("invalid_request", "bad", 2)], ["OverloadedError", "RequestError", "OverloadedError"]),
+        ([Problem("invalid_request", "bad", 9)], ["OverloadedError"] * 3),
+        ([], ["OverloadedError"] * 3),
+    ],
+)
+def test_of_a_batch_that_failed_each_line_knows_whether_it_is_to_blame(problems, kinds):
+    replies = refused_lines(problems, 3)
+    assert [type(reply.error).__name__ for reply in replies] == kinds
+    assert not any(reply.may_be_billed for reply in replies)

@@ -82,3 +82,14 @@ async def test_what_was_spent_before_counts():
     assert budget.refusal(0.3, is_limited=True).endswith(
         "max_cost_usd=1 allows no further call: $0.80 spent, and one more may cost $0.30: raise max_cost_usd"
     )
+
+
+async def test_many_calls_are_put_aside_together_and_settled_one_by_one():
+    budget = Budget(1.0)
+    budget.put_aside(0.9, 3)
+    assert not budget.has_room(0.2)
+    assert budget.has_room(0.1)
+    for _ in range(3):
+        budget.settle(0.3, 0.1, may_be_billed=True)
+    assert budget.spent_usd == pytest.approx(0.3)
+    assert budget.has_room(0.7)

@@ -15,6 +15,8 @@ import llmlab as ll
 from llmlab.engine import Run, begin
 from llmlab.errors import JournalError
 from llmlab.results import Journal
+from llmlab.results.rows import ORDER
+from llmlab.results.writer import Writer
 from tests.helpers import ask, settings, texts, until
 
 PROMPT = "Classify: {text}"
@@ -25,16 +27,27 @@ def path(tmp_path):
     return tmp_path / "journal.sqlite"
 
 
-class SlowDisk(Journal):
-    """A journal that writes only when it may."""
+class SlowWriter(Writer):
+    """Writes only when it may."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.may_write = threading.Event()
 
-    def _rows(self, batch):
+    def _write_group(self, group):
         self.may_write.wait(10)
-        return super()._rows(batch)
+        super()._write_group(group)
+
+
+class SlowDisk(Journal):
+    """A journal that writes only when its writer may."""
+
+    def __init__(self, path, connection, *more):
+        super().__init__(path, connection, *more)
+        self._writer = SlowWriter(path, connection, ORDER)
+
+    def may_write(self):
+        self._writer.may_write.set()
 
 
 @contextlib.asynccontextmanager
@@ -51,7 +64,7 @@ async def on_a_slow_disk(client, path, count):
         await asyncio.sleep(0.05)
         yield run, going
     finally:
-        journal.may_write.set()
+        journal.may_write()
 
 
 async def test_an_attempt_is_on_the_disk_before_its_trial_counts(provider, path):
