@@ -164,13 +164,13 @@ class Run:
     def _adapt(self, asked: Asked, follows: Next) -> None:
         """How many at once, and which models are held back."""
         if follows.room is not None:
-            self._slots.narrow(follows.sent_at, follows.room)
+            self._slots.width.narrow(follows.sent_at, follows.room)
         elif follows.widen:
-            self._slots.widen()
+            self._slots.width.widen()
         if follows.release:
             if not asked.probe:
                 # It was in flight all the time: nobody was away, there was just no room for more.
-                self._slots.narrow(follows.sent_at, self.tally.in_flight + 1)
+                self._slots.width.narrow(follows.sent_at, self.tally.in_flight + 1)
             self._slots.release(follows.release)
         if follows.hold:
             self._slots.hold(follows.hold)

@@ -47,7 +47,7 @@ class Screen:
             due = trials.retries_due
             self._tally.retrying = len(due)
             self._tally.look(outlook(
-                self._limiters, waiting=self._tally.waiting, retries_due=due, slots=slots.allowed,
+                self._limiters, waiting=self._tally.waiting, retries_due=due, slots=slots.width.allowed,
                 next_probe_s=probes.next_s,
             ))  # fmt: skip
             self._view.show(self._tally, last=last, stopped=stopped)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from llmlab.client import Endpoint, checked_request, resolve, without
+from llmlab.engine import checks
+from llmlab.engine.description import describe
 from llmlab.engine.examples import Examples
 from llmlab.engine.pricing import PriceList, Prices, tier_asked
 from llmlab.engine.retry import RetryPolicy
@@ -26,15 +23,6 @@ from llmlab.results import PREDICTION_COLUMNS, SIMULATED, Asks, Found, Journal, 
 from llmlab.units import Plan, read_units
 
 TIMEOUT_S, FLEX_TIMEOUT_S = 120.0, 900.0
-# Parameters of the API that a misspelt name is compared with, besides our own.
-_OF_THE_API = (
-    "audio", "frequency_penalty", "function_call", "functions", "include_reasoning", "logit_bias", "logprobs",
-    "max_completion_tokens", "max_tokens", "metadata", "min_p", "modalities", "models", "n", "parallel_tool_calls",
-    "plugins", "prediction", "presence_penalty", "prompt_cache_key", "provider", "reasoning", "repetition_penalty",
-    "response_format", "route", "safety_identifier", "seed", "service_tier", "stop", "store", "temperature",
-    "tool_choice", "tools", "top_a", "top_k", "top_logprobs", "top_p", "transforms", "usage", "user", "verbosity",
-    "web_search_options", "extra_body", "extra_headers", "extra_query",
-)  # fmt: skip
 _PARTS = ("parser", "plan", "messages", "policy", "body", "endpoint", "price_list", "limiters")
 
 
@@ -84,58 +72,13 @@ class Setup:
     request: Mapping[str, Any] = field(repr=False)
 
     def __post_init__(self) -> None:
-        self._check_numbers()
-        self._check_choices()
-        _check_names(self.request, [name for name in self.__dataclass_fields__ if name != "request"])
+        checks.numbers(self)
+        checks.choices(self)
+        checks.names(self.request, [name for name in self.__dataclass_fields__ if name != "request"])
         # Each of them is made once, and says here what is wrong with its part.
         for part in _PARTS:
             getattr(self, part)
-        self._check_prices()
-
-    def _check_numbers(self) -> None:
-        most = self.max_concurrent
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise InputError(f"max_concurrent must be a whole number of at least 1, not {most!r}.")
-        for name in ("timeout", "max_cost_usd"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-            if not number and value is not None:
-                raise InputError(f"{name} must be a positive number, not {value!r}.")
-        if not isinstance(self.grace_s, (int, float)) or not self.grace_s >= 0:
-            raise InputError(f"grace_s must be 0 or more seconds, not {self.grace_s!r}.")
-
-    def _check_choices(self) -> None:
-        if self.progress not in (True, False, "text", "widget"):
-            raise InputError(f'progress must be True, False, "text" or "widget", not {self.progress!r}.')
-        if self.batch not in (True, False, "again"):
-            raise InputError(f'batch must be True, False or "again", not {self.batch!r}.')
-        if self.batch and self.journal is None:
-            raise InputError(
-                'batch=True needs a journal, as in journal="study.sqlite": it takes hours and outlives the kernel, '
-                "and the journal is where it is found again."
-            )
-        if self.on_stop not in ("return", "raise"):
-            raise InputError(f'on_stop must be "return" or "raise", not {self.on_stop!r}.')
-        for name, kind in (
-            ("model", (str, Sequence)),
-            ("retry", RetryPolicy | None),
-            ("limiter", RateLimiter | None),
-            ("journal", str | os.PathLike | None),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                raise InputError(f"{name} cannot be {value!r:.80}, a {type(value).__name__}.")
-
-    def _check_prices(self) -> None:
-        # Looked up now, as it reads a file: later it would hold up the event loop.
-        tier = tier_asked(self.body)
-        unpriced = [name for name in self.models if self.price_list.estimate_usd(name, 1, 1, tier=tier) is None]
-        if self.max_cost_usd is not None and unpriced:
-            at = f" at the tier {tier}" if tier else ""
-            raise InputError(
-                f"max_cost_usd cannot be kept: the price of {', '.join(unpriced)}{at} is unknown. "
-                f"Give it in US dollars per million tokens in and out: prices={{{unpriced[0]!r}: (…, …)}}."
-            )
+        checks.prices(self)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -238,7 +181,7 @@ class Setup:
         """What is asked, as far as answers depend on it."""
         same = {
             "endpoint": SIMULATED if self.endpoint.simulated else self.endpoint.base_url,
-            "request": self._told,
+            "request": self.told,
             "schema": self.parser.schema,
         }
         return Asks(
@@ -250,7 +193,7 @@ class Setup:
         )
 
     @cached_property
-    def _told(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         """The parameters that may be told and kept: headers and queries may hold keys."""
         told = {name: value for name, value in self.body.items() if name not in ("extra_headers", "extra_query")}
         return _without(self.endpoint.secrets, told)
@@ -258,24 +201,7 @@ class Setup:
     @cached_property
     def description(self) -> dict[str, Any]:
         """The experiment for a reader, as results and saved files keep it."""
-        parser = self.parser
-        named = {name: _in_words(prompt) for name, prompt in self.prompts.items()}
-        return {
-            "endpoint": self.endpoint.base_url + (" (simulated, no real model)" if self.endpoint.simulated else ""),
-            "models": list(self.models),
-            "prompt": named.get(None),
-            "prompts": None if None in named else named,
-            "categories": None if parser.categories is None else list(parser.categories),
-            "definitions": dict(parser.definitions),
-            "fields": dict(parser.fields),
-            "examples": len(self.few_shot.answers),
-            "example_units": self.few_shot.among(self.plan.units, self.messages),
-            "schema": parser.schema,
-            "parameters": self._told,
-            "requests_per_minute": self.limiters.per_minute(self.models),
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("llmlab", "openai", "pandas")},
-        }
+        return describe(self)
 
     def open_journal(self, found: Found | None, session: int) -> Journal | NoJournal:
         """The journal, open for writing, with a new session of this experiment.
@@ -293,26 +219,6 @@ class Setup:
             In use, damaged, or not writable.
         """
         return NoJournal(session) if self.journal is None else Journal.open(self.journal, self.asks, found, session)
-
-
-def _check_names(request: Mapping[str, Any], ours: Sequence[str]) -> None:
-    """A misspelt parameter would go to the API, which may ignore it and bill another experiment than was meant."""
-    for name in request:
-        if name in _OF_THE_API:
-            continue
-        close = difflib.get_close_matches(name, [*ours, *_OF_THE_API], n=1, cutoff=0.8)
-        if close:
-            raise InputError(
-                f"{name}: did you mean {close[0]}? If the API has a parameter called {name}, "
-                f"pass extra_body={{{name!r}: …}}."
-            )
-
-
-def _in_words(prompt: Prompt) -> Any:
-    """A prompt for a reader: a function by its name, all else as it is."""
-    if not callable(prompt):
-        return prompt
-    return f"a function: {getattr(prompt, '__qualname__', type(prompt).__name__)}"
 
 
 def _without(secrets: tuple[str, ...], value: Any) -> Any:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from llmlab.engine.queue import Asked, TrialQueue
+from llmlab.engine.width import Width
 
-FIRST_SLOTS = 16
 RAMP_S, LOOK_AGAIN_S = 0.05, 0.25
 STARTS_PER_TURN = 2
-NARROWING = 0.5
-WIDENING = 1 / 8
 
 
 class Slots:
@@ -37,6 +35,8 @@ class Slots:
     ----------
     over : Future
         Done when no task lives and no trial waits.
+    width : Width
+        How many slots there are at present.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Slots:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
-        self._queue, self._most = queue, most
+        self._queue = queue
         self._attempt, self._ended = attempt, ended
         self._groups = groups if len(groups) > 1 else ()
         self._tasks: dict[asyncio.Task[None], Asked] = {}
@@ -57,47 +57,20 @@ class Slots:
         self._timers: list[asyncio.TimerHandle] = []
         self._fill_is_due = self._doubling_is_due = self._look_is_due = False
         self._closed = False
-        self._allowed: float = min(FIRST_SLOTS, most)
-        # Never narrowed yet: the number of slots still doubles.
-        self._ramping = True
-        self._narrowed_at = 0.0
-
-    @property
-    def allowed(self) -> int:
-        """Slots at present."""
-        return int(self._allowed)
+        self.width = Width(most)
 
     def open(self) -> None:
         """Begin with a few slots and double them: a thousand connections at once would be a storm."""
         self._fill()
-        if self._ramping and self._allowed < self._most and not self._doubling_is_due:
+        if self.width.grows and not self._doubling_is_due:
             self._doubling_is_due = True
             self._loop.call_later(RAMP_S, self._double)
 
     def _double(self) -> None:
         self._doubling_is_due = False
-        if self._ramping and not self.over.done():
-            self._allowed = min(2 * self._allowed, self._most)
+        if self.width.grows and not self.over.done():
+            self.width.double()
             self.open()
-
-    def narrow(self, sent_at: float, room: float) -> None:
-        """Allow half as many slots as there was room for; once for all requests that were in flight together.
-
-        Parameters
-        ----------
-        sent_at : float
-            When the request was sent for which this is done, by `time.monotonic`.
-        room : float
-            How many requests the provider seems to work on.
-        """
-        if self._ramping or sent_at >= self._narrowed_at:
-            self._ramping, self._narrowed_at = False, time.monotonic()
-            self._allowed = max(1.0, min(self._allowed, NARROWING * room))
-
-    def widen(self) -> None:
-        """An answer came: after a narrowing, eight of them make one slot more."""
-        if not self._ramping:
-            self._allowed = min(self._allowed + WIDENING, self._most)
 
     def again(self, asked: Asked, in_s: float) -> None:
         """Ask this trial once more in so many seconds; while it waits it holds no slot."""
@@ -116,8 +89,7 @@ class Slots:
     def release(self, models: Iterable[str]) -> None:
         """Start their trials again, a few at first."""
         if self._queue.release(models):
-            if self._ramping:
-                self._allowed = min(self._allowed, FIRST_SLOTS)
+            self.width.begin()
             self.open()
 
     def probe(self, models: frozenset[str]) -> bool:
@@ -165,7 +137,7 @@ class Slots:
         self._fill_is_due = False
         full = self._full()
         for _ in range(STARTS_PER_TURN):
-            if len(self._tasks) + 1 > self._allowed:
+            if len(self._tasks) + 1 > self.width.allowed:
                 break
             asked = self._queue.next(full)
             if asked is None:
@@ -184,7 +156,7 @@ class Slots:
         if not self._groups:
             return frozenset()
         waiting = Counter(asked.trial.model for asked in self._tasks.values() if not asked.sent)
-        most = max(1.0, self._allowed / len(self._groups))
+        most = max(1.0, self.width.allowed / len(self._groups))
         full = [group for group in self._groups if sum(waiting[model] for model in group) >= most]
         return frozenset().union(*full)
 

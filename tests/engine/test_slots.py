@@ -6,7 +6,8 @@ import time
 import pytest
 
 from llmlab.engine.queue import Asked, TrialQueue
-from llmlab.engine.slots import FIRST_SLOTS, RAMP_S, STARTS_PER_TURN, Slots
+from llmlab.engine.slots import RAMP_S, STARTS_PER_TURN, Slots
+from llmlab.engine.width import FIRST_SLOTS
 from llmlab.records import Trial
 
 
@@ -115,19 +116,19 @@ async def test_narrowing_halves_once_for_all_that_were_in_flight_together_and_an
     await turns()
     assert len(desk.living) == 8
     sent_at = time.monotonic()
-    desk.slots.narrow(sent_at, room=8)
-    desk.slots.narrow(sent_at, room=7)
+    desk.slots.width.narrow(sent_at, room=8)
+    desk.slots.width.narrow(sent_at, room=7)
     await desk.finish(8)
     assert len(desk.living) == 4
-    desk.slots.narrow(time.monotonic(), room=4)
+    desk.slots.width.narrow(time.monotonic(), room=4)
     await desk.finish(4)
     assert len(desk.living) == 2
     for _ in range(8):
-        desk.slots.widen()
+        desk.slots.width.widen()
     await desk.finish(1)
     assert len(desk.living) == 3
     for _ in range(8 * 100):
-        desk.slots.widen()
+        desk.slots.width.widen()
     await desk.finish(1)
     assert len(desk.living) == 8
     await desk.slots.end()
