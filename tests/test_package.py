@@ -153,3 +153,13 @@ def test_private_doors_stay_shut():
         if not name.startswith("_") and getattr(thing, "__module__", "") == story.__name__
     }  # fmt: skip
     assert own <= set(ll.__all__)
+
+
+def test_modules_and_classes_stay_small_enough_to_read():
+    long = []
+    for path in sorted((ROOT / "llmlab").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        parts = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+        long += [(path.name, node.name) for node in parts if node.end_lineno - node.lineno >= 200]
+        long += [path.name] if text.count("\n") > 350 else []
+    assert long == []

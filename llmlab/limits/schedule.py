@@ -38,6 +38,16 @@ def positive(name: str, value: float | None) -> float | None:
     return value if isinstance(value, int) else float(value)
 
 
+def seconds(name: str, value: float, *, positive: bool = False) -> float:
+    """`value` if it is a finite time, 0 or more."""
+    number = isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    if not number or (positive and not value):
+        raise InputError(
+            f"{name} must be a {'positive number of' if positive else 'number of 0 or more'} seconds, not {value!r}."
+        )
+    return float(value)
+
+
 @dataclass(slots=True)
 class Budget:
     """One counted resource: its limit, and GCRA's theoretical arrival time `tat` of the next unit."""
@@ -102,14 +112,9 @@ class Schedule:
     ) -> None:
         self.requests = Budget(positive("limit", limit))
         self.tokens = Budget(positive("tokens", tokens))
-        period = positive("period_s", period_s)
-        if period is None:
-            raise InputError(f"period_s must be a positive number of seconds, not {period_s!r}.")
-        self.period_s = period
+        self.period_s = seconds("period_s", period_s, positive=True)
         self.burst = positive("burst", burst) or math.inf
-        if not margin_s >= 0:
-            raise InputError(f"margin_s must be 0 or more seconds, not {margin_s!r}.")
-        self.margin_s = margin_s
+        self.margin_s = seconds("margin_s", margin_s)
         self.window = Window(grain_s)
         self.refusals = Refusals()
         self.paused_until = -math.inf

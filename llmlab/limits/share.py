@@ -8,33 +8,22 @@ under the limiter's lock.
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from llmlab.limits.common import Event, Limits, Outcome, Request
+from llmlab.limits.membership import Membership
 from llmlab.limits.reports import FLUSH_S, Reports
 from llmlab.limits.schedule import Place, Schedule
+from llmlab.limits.tickets import LAPSE_S, Tickets
 
 MOST_GRANTS, GRANTS_S = 5, 0.03
-LAPSE_S, ON_TIME_S = 0.25, 0.01
+ON_TIME_S = 0.01
 STEPS = 8
 HEARTBEAT_S = 3.0
 PATIENCE_S = 3.0
 RETRY_S = 1.0
-REJOIN_S = 2.5
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """Leave to send from the store, not yet used; `due` in the limiter's own time."""
-
-    place: Place
-    due: float
 
 
 class Share:
@@ -54,11 +43,6 @@ class Share:
         In how many seconds → the worker takes the next step then, or earlier.
     log : callable
         (level, message).
-
-    Attributes
-    ----------
-    processes : int
-        How many shared the key when last heard of, this one included.
     """
 
     def __init__(
@@ -72,17 +56,14 @@ class Share:
         log: Callable[[int, str], None],
     ) -> None:
         self.name = name
-        self.processes = 1
         self._schedule = schedule
+        self._membership = Membership(schedule, log)
         self._weights = weights
         self._wake = wake
-        self._log = log
         self._member = secrets.token_bytes(8)
         self._generation = b""
-        self._mode: Literal["sharing", "alone", "rejoining"] = "sharing"
-        self._rejoins_at = math.inf
-        self._tickets: deque[Ticket] = deque()
         self._reports = Reports(schedule, now, wake)
+        self._tickets = Tickets(self._reports)
         self._request = Request(b"", _limits(schedule))
         self._requested_at, self._step_s = now, 0.0
         self._look_at = self._used_at = -math.inf
@@ -91,7 +72,12 @@ class Share:
 
     @property
     def _takes_turns(self) -> bool:
-        return self._mode == "sharing" and not self._schedule.unlimited
+        return self._membership.sharing and not self._schedule.unlimited
+
+    @property
+    def processes(self) -> int:
+        """How many shared the key when last heard of, this one included."""
+        return self._membership.processes
 
     def ready_at(self, tokens: float, now: float) -> float:
         """When a request may leave; if that is in the future, the time to look again."""
@@ -101,14 +87,12 @@ class Share:
         self._used_at = now
         if not self._takes_turns:
             return self._schedule.ready_at(tokens, now)
-        while self._tickets:
-            ticket = self._tickets[0]
-            if ticket.due + LAPSE_S >= now and ticket.place.tokens >= tokens:
-                if len(self._tickets) == 1 and self._look_at <= now and self._most_grants(now) > 1:
-                    # At high rates the next are fetched before these are used up.
-                    self._wake(0.0)
-                return max(ticket.due, self._schedule.paused_until)
-            self._reports.unused(self._tickets.popleft().place, now)
+        due = self._tickets.due(tokens, now)
+        if due is not None:
+            if len(self._tickets) == 1 and self._look_at <= now and self._most_grants(now) > 1:
+                # At high rates the next are fetched before these are used up.
+                self._wake(0.0)
+            return max(due, self._schedule.paused_until)
         if self._expected_at == math.inf:
             self._expected_at = max(now, self._look_at) + PATIENCE_S
             self._wake(max(0.0, self._look_at - now))
@@ -121,12 +105,12 @@ class Share:
         """When the next request could leave, as far as that is known, for those who only want to know."""
         if not self._takes_turns:
             return self._schedule.ready_at(0.0, now)
-        at = self._tickets[0].due if self._tickets else self._look_at
+        at = self._tickets.first_due if self._tickets else self._look_at
         return max(at, self._schedule.paused_until)
 
     def in_window(self, now: float) -> int:
         """Requests of all processes that count against the limit, as of the last step."""
-        if self._mode != "sharing":
+        if not self._membership.sharing:
             return self._schedule.in_window(now)
         # Some places are taken a moment before others have left.
         most = self._schedule.requests.limit
@@ -134,12 +118,12 @@ class Share:
 
     def factor(self, now: float) -> float:
         """Share of the configured rate, as of the last step."""
-        return self._factor if self._mode == "sharing" else self._schedule.factor(now)
+        return self._factor if self._membership.sharing else self._schedule.factor(now)
 
     def booked(self, place: Place, now: float) -> None:
         """A place was taken in the limiter's own schedule, with leave from the store if turns are taken."""
         if self._takes_turns and self._tickets:
-            self._reports.granted(place, self._tickets.popleft().place)
+            self._reports.granted(place, self._tickets.take())
         else:
             self._reports.adopt(place, now)
 
@@ -147,7 +131,7 @@ class Share:
         """Something happened to it."""
         known = self._reports.add(what, place, now, value)
         if what == "refused":
-            self._return_tickets(now)
+            self._tickets.give_back(now)
             if not known:
                 self.paused(self._schedule.paused_until - now, now)
 
@@ -162,25 +146,20 @@ class Share:
 
     def paused(self, seconds: float, now: float) -> None:
         """The whole key pauses, for all processes."""
-        self._return_tickets(now)
+        self._tickets.give_back(now)
         self._reports.key("paused", now, seconds)
 
     def changed(self, now: float) -> None:
         """A limit was set."""
-        self._return_tickets(now)
+        self._tickets.give_back(now)
         self._look_at, self._expected_at = -math.inf, math.inf
         self._reports.key("anew", now)
-
-    def _return_tickets(self, now: float) -> None:
-        while self._tickets:
-            self._reports.unused(self._tickets.popleft().place, now)
 
     # What the worker brings to the store, and what it brings back.
 
     def request(self, now: float) -> Request:
         """What to bring to the next step."""
-        while self._tickets and self._tickets[0].due + LAPSE_S < now:
-            self._reports.unused(self._tickets.popleft().place, now)
+        self._tickets.drop_lapsed(now)
         reports, weights = self._reports.take(now), []
         asks = self._takes_turns and now >= self._look_at
         if asks:
@@ -210,16 +189,10 @@ class Share:
         if outcome.generation != self._generation:
             self._generation = outcome.generation
             self._reports.forgotten(now)
-        if self._mode == "alone":
-            self._log(logging.INFO, "Shared limits: the store answers again")
-        if self._mode == "alone" or (lost and self._mode == "sharing"):
-            self._rejoin(now)
-        elif self._mode == "rejoining" and now >= self._rejoins_at:
-            # By now the others, too, have told the store what they sent while it was away.
-            self._mode, self._schedule.share = "sharing", 1.0
-        self.processes = outcome.processes if self._mode == "sharing" else max(outcome.processes, self.processes)
+        self._reports.muted = False
+        self._membership.answered(outcome.processes, lost, now)
         self._in_window, self._factor = outcome.in_window, outcome.factor
-        self._tickets.extend(Ticket(place, place.sent_at + ahead_s) for place in outcome.granted)
+        self._tickets.add(outcome.granted, ahead_s)
         if request.asks:
             self._look_at = -math.inf if outcome.look_again_at == math.inf else outcome.look_again_at + ahead_s
         self._expected_at = math.inf
@@ -227,31 +200,18 @@ class Share:
             self._schedule.pause(outcome.paused_until + ahead_s)
         return self._next_in(now)
 
-    def _rejoin(self, now: float) -> None:
-        """Go on at this process's part, while the others tell the store what they have sent."""
-        self._mode, self._rejoins_at = "rejoining", now + REJOIN_S
-        self._schedule.share = 1 / self.processes
-        self._reports.muted = False
-
     def _next_in(self, now: float) -> float:
         due = [self._used_at + HEARTBEAT_S if now - self._used_at < self._schedule.period_s else math.inf]
         if self._reports:
             due.append(now + FLUSH_S)
         if self._tickets:
-            due.append(self._tickets[0].due + 2 * LAPSE_S)
-        if self._mode == "rejoining":
-            due.append(self._rejoins_at)
+            due.append(self._tickets.first_due + 2 * LAPSE_S)
+        due.append(self._membership.rejoins_at)
         return max(0.0, min(due) - now)
 
     def fail(self, why: str, now: float) -> float:
         """The store failed; returns in how many seconds to try again."""
-        if self._mode == "sharing":
-            self._log(
-                logging.WARNING,
-                f"Shared limits: the store failed ({why}); this process goes on alone at 1/{self.processes} of its "
-                "limits and shares again as soon as it can",
-            )
-        self._mode, self._schedule.share = "alone", 1 / self.processes
+        self._membership.failed(why)
         self._tickets.clear()
         self._reports.drop()
         self._reports.muted = True

@@ -119,11 +119,6 @@ class Plan:
     def __len__(self) -> int:
         return len(self.layout)
 
-    @property
-    def is_grid(self) -> bool:
-        """Whether every unit is asked of every model, prompt and run."""
-        return isinstance(self.layout, Grid)
-
     def unit_of(self, position: int) -> int:
         """Row of the unit that the trial at `position` is about."""
         return self.layout.at(position)[0]

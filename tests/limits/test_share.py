@@ -7,8 +7,9 @@ import logging
 
 import pytest
 
+from llmlab.limits.membership import REJOIN_S
 from llmlab.limits.schedule import Schedule
-from llmlab.limits.share import PATIENCE_S, REJOIN_S, RETRY_S, Share
+from llmlab.limits.share import PATIENCE_S, RETRY_S, Share
 from llmlab.limits.state import step
 
 

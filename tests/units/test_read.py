@@ -164,7 +164,6 @@ def test_rows_with_unit_id_and_run_are_exactly_those_runs():
 def test_a_column_run_of_the_units_own_is_no_repeat(left_out):
     own = ROWS.assign(unit_id=["x", "y", "z"], run=["first", "second", "third"]).drop(columns=left_out)
     laid_out = plan(own, runs=2)
-    assert laid_out.is_grid
     assert len(laid_out) == 6
     assert laid_out.units.frame["run"].tolist() == ["first", "second", "third"]
 
