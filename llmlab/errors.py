@@ -38,6 +38,11 @@ All of them pickle, and none holds a key, a header or a web page.
 """
 
 import builtins
+import copy
+import sysconfig
+import traceback
+from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 Ends = Literal["trial", "model", "run"]
@@ -48,8 +53,46 @@ OF_ONE_TRIAL = {
 }  # fmt: skip
 
 
+def calling_part(frames: TracebackType | None) -> TracebackType | None:
+    """The frames of a traceback that lead to the first call of llmlab, without IPython's own."""
+    if frames is None or _package(frames) == "llmlab":
+        return None
+    rest = calling_part(frames.tb_next)
+    if _package(frames) in ("IPython", "ipykernel"):
+        return rest
+    return TracebackType(rest, frames.tb_frame, frames.tb_lasti, frames.tb_lineno)
+
+
+def called_part(frames: TracebackType | None) -> TracebackType | None:
+    """The frames of the user's code that llmlab called, such as `parse`; all frames if it called none at the end."""
+    called, rest = frames, frames
+    while rest is not None:
+        called = rest.tb_next if _package(rest) == "llmlab" else called
+        rest = rest.tb_next
+    if called is None:
+        return frames
+    file = Path(called.tb_frame.f_code.co_filename)
+    installed = any(file.is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+    return frames if installed else called
+
+
+def _package(frames: TracebackType) -> str:
+    return str(frames.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
 class LlmlabError(Exception):
     """Base of everything llmlab raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it: the user's line and the message, and not how llmlab found out."""
+        from IPython.core.getipython import get_ipython
+
+        # A copy does not carry the errors that it came from: what they say is in the message.
+        alone, frames = copy.copy(self), calling_part(self.__traceback__)
+        shell = get_ipython()
+        if shell is None or frames is None:
+            return traceback.format_exception(type(self), alone, frames)
+        return shell.InteractiveTB.structured_traceback(type(self), alone, frames)
 
 
 class InputError(LlmlabError, ValueError):
@@ -217,3 +260,7 @@ class ValidationError(ParseError):
 
 class RefusalError(ParseError):
     """The model declined to answer."""
+
+
+def __dir__() -> list[str]:
+    return [name for name, one in globals().items() if isinstance(one, type) and issubclass(one, LlmlabError)]

@@ -1,8 +1,10 @@
 """What a user types: `run_experiment` and its kin, and the `Experiment` that they start."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +12,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from llmlab import engine
-from llmlab.engine import Estimate, PendingResults, RetryPolicy, Setup, takes_what
+from llmlab.engine import Estimate, PendingResults, RetryPolicy, Setup
 from llmlab.errors import ExperimentStopped, InputError
 from llmlab.limits import RateLimiter, RequestLimits, TokenLimits
-from llmlab.results import Found, InMemory, Results
+from llmlab.results import Found, InMemory, Pending, Results
+from llmlab.signatures import readable, takes_what
 
 _last: list[Results] = []
 
@@ -122,7 +125,7 @@ class Experiment:
             _last[:] = [self._final]
         return self._final
 
-    def _again(self, results: Results, rows: pd.DataFrame) -> Awaitable[Results]:
+    def _again(self, results: Results, rows: pd.DataFrame) -> Coroutine[Any, Any, Results]:
         positions = results.positions_of(rows)
         return Experiment(self._setup, positions=positions, before=results, found=self._found).in_foreground()
 
@@ -131,6 +134,7 @@ async def _in_foreground(setup: Setup) -> Results:
     return await Experiment(setup).in_foreground()
 
 
+@readable
 def run_experiment(
     units: object,
     prompt: str | Sequence | Callable | Mapping,
@@ -293,7 +297,7 @@ def start_experiment(*arguments: Any, **settings: Any) -> Experiment:
 
 
 @takes_what(run_experiment)
-async def estimate(*arguments: Any, pilot: int = 0, **settings: Any) -> Estimate:
+def estimate(*arguments: Any, pilot: int = 0, **settings: Any) -> Pending[Estimate]:
     """What an experiment will take, before it is run: calls, tokens, dollars, minutes.
 
     Takes what `run_experiment` takes, and:
@@ -305,13 +309,21 @@ async def estimate(*arguments: Any, pilot: int = 0, **settings: Any) -> Estimate
         ``results = await estimate.pilot.rerun_failed()`` asks the rest. With 0 nothing is sent, and the tokens are
         reckoned from the characters of a sample of prompts.
 
+    Returns
+    -------
+    Estimate
+        When awaited.
+
     Raises
     ------
     InputError
         As for `run_experiment`.
     """
     setup = run_experiment(*arguments, **settings).setup
-    positions = engine.pilot_positions(setup, pilot)
+    return Pending(lambda: _estimate(setup, engine.pilot_positions(setup, pilot)), "plan = await estimate(...)")
+
+
+async def _estimate(setup: Setup, positions: Sequence[int]) -> Estimate:
     return engine.forecast(setup, await Experiment(setup, positions=positions).in_foreground() if positions else None)
 
 

@@ -25,18 +25,16 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize(
     ("entry", "gives", "more"),
     [
-        (ll.start_experiment, ll.Experiment, []),
-        (ll.run_experiment_sync, ll.Results, []),
-        (ll.estimate, None, ["pilot"]),
+        (ll.start_experiment, "Experiment", []),
+        (ll.run_experiment_sync, "Results", []),
+        (ll.estimate, "Pending[Estimate]", ["pilot"]),
     ],
 )
 def test_every_entry_shows_the_parameters_and_defaults_of_run_experiment(entry, gives, more):
     shown, real = inspect.signature(entry), inspect.signature(ll.run_experiment)
     assert [name for name in shown.parameters if name not in real.parameters] == more
     assert all(shown.parameters[name] == one for name, one in real.parameters.items())
-    if gives is not None:
-        assert shown.return_annotation is gives
-    assert not any(isinstance(one.annotation, str) for one in shown.parameters.values())
+    assert repr(shown.return_annotation) == gives
 
 
 def test_the_parameters_of_run_experiment_are_the_fields_of_a_setup():

@@ -1,9 +1,21 @@
 """What a person sees: live progress, the summary, the charts."""
 
 from llmlab.display import charts
+from llmlab.display.hints import RERUN
 from llmlab.display.progress import Silent, View, make_view
 from llmlab.display.summary import Summary
 from llmlab.display.summary_page import summary_html
 from llmlab.display.tally import Outlook, QueuedBatch, Tally
 
-__all__ = ["Outlook", "QueuedBatch", "Silent", "Summary", "Tally", "View", "charts", "make_view", "summary_html"]
+__all__ = [
+    "RERUN",
+    "Outlook",
+    "QueuedBatch",
+    "Silent",
+    "Summary",
+    "Tally",
+    "View",
+    "charts",
+    "make_view",
+    "summary_html",
+]

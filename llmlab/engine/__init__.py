@@ -2,7 +2,7 @@
 
 from llmlab.engine.estimate import Estimate, forecast, pilot_positions
 from llmlab.engine.interrupts import stopped_by_interrupt
-from llmlab.engine.pending import PendingResults, run_blocking, takes_what
+from llmlab.engine.pending import PendingResults, run_blocking
 from llmlab.engine.resume import begin
 from llmlab.engine.retry import RetryPolicy
 from llmlab.engine.run import Run
@@ -19,5 +19,4 @@ __all__ = [
     "pilot_positions",
     "run_blocking",
     "stopped_by_interrupt",
-    "takes_what",
 ]

@@ -1,29 +1,23 @@
-"""Ways to wait for an experiment: an awaitable that says that it is one, and a blocking call."""
+"""Ways to wait for an experiment: an awaitable, and a blocking call."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator
-from functools import cached_property
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from llmlab.engine.interrupts import interrupts_stop
 from llmlab.engine.setup import Setup
-from llmlab.results import Results
+from llmlab.results import Pending, Results
 
-P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 
 
-class PendingResults(Coroutine[Any, Any, Results]):
+class PendingResults(Pending[Results]):
     """An experiment that begins when it is awaited, and the `Results` that this gives.
-
-    It is a coroutine for event loops; forgotten, it does not complain, but its `repr` says what to write.
 
     Parameters
     ----------
@@ -33,43 +27,8 @@ class PendingResults(Coroutine[Any, Any, Results]):
     """
 
     def __init__(self, setup: Setup, run: Callable[[Setup], Coroutine[Any, Any, Results]]) -> None:
+        super().__init__(lambda: run(setup), "results = await run_experiment(...)")
         self.setup = setup
-        self._run = run
-
-    def __repr__(self) -> str:
-        return "<nothing is sent yet: write  results = await run_experiment(...)>"
-
-    @cached_property
-    def _coroutine(self) -> Coroutine[Any, Any, Results]:
-        return self._run(self.setup)
-
-    def __await__(self) -> Generator[Any, Any, Results]:
-        return self._coroutine.__await__()
-
-    def send(self, value: Any) -> Any:
-        """Go on to the next `await` inside; for event loops."""
-        return self._coroutine.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        """Raise an exception inside; for event loops."""
-        return self._coroutine.throw(*error)
-
-    def close(self) -> None:
-        """Give up; for event loops."""
-        self._coroutine.close()
-
-
-def takes_what(entry: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Decorate a function that passes its arguments on to `entry`: help and completion show the parameters of both."""
-
-    def decorate(function: Callable[..., R]) -> Callable[P, R]:
-        own = inspect.signature(function)
-        *named, request = inspect.signature(entry).parameters.values()
-        more = [one for one in own.parameters.values() if one.kind is one.KEYWORD_ONLY]
-        setattr(function, "__signature__", own.replace(parameters=[*named, *more, request]))  # noqa: B010
-        return function
-
-    return decorate
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:

@@ -8,6 +8,7 @@ from llmlab.results.combine import combine
 from llmlab.results.journal import Found, Journal, NoJournal
 from llmlab.results.load import experiments, load_results
 from llmlab.results.old import identity
+from llmlab.results.pending import Pending
 from llmlab.results.results import Results
 from llmlab.results.sent import InMemory
 from llmlab.results.store import Store
@@ -23,6 +24,7 @@ __all__ = [
     "Line",
     "NoJournal",
     "NotedBatch",
+    "Pending",
     "Results",
     "Store",
     "combine",

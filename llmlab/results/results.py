@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
 from llmlab import analysis
-from llmlab.display import Summary, summary_html
+from llmlab.display import RERUN, Summary, summary_html
 from llmlab.errors import InputError
 from llmlab.parsing import make_parser
 from llmlab.results import book
 from llmlab.results.findings import Findings
 from llmlab.results.folder import save
+from llmlab.results.pending import Pending
 from llmlab.results.reading import reread
 from llmlab.results.sent import Sent
 from llmlab.results.store import Store
+
+Again: TypeAlias = Callable[["Results", pd.DataFrame], Coroutine[Any, Any, "Results"]]
+"""Asks these rows of predictions again."""
 
 
 class Results(Findings):
@@ -45,7 +49,7 @@ class Results(Findings):
         stopped: str | None = None,
         running: bool = False,
         description: Mapping[str, Any] | None = None,
-        again: Callable[[Results, pd.DataFrame], Awaitable[Results]] | None = None,
+        again: Again | None = None,
         sent: Sent | None = None,
         frames: Mapping[str, pd.DataFrame] | None = None,
     ) -> None:
@@ -158,40 +162,40 @@ class Results(Findings):
         asks = replace(asks, description=self._description)
         return save(folder, lambda path: book.write(path, asks, self._store, self.stopped), frames, format)
 
-    async def rerun_failed(self) -> Results:
+    def rerun_failed(self) -> Pending[Results]:
         """Ask every trial again that failed or was not run.
 
         Returns
         -------
         Results
-            One row per trial as before, with all attempts ever made.
-        """
-        return await self.rerun(self.predictions[self.predictions["status"] != "ok"])
+            When awaited: one row per trial as before, with all attempts ever made.
 
-    async def rerun(self, rows: pd.DataFrame) -> Results:
+        Raises
+        ------
+        InputError
+            As for `rerun`.
+        """
+        return _ask_again(self, self._again, lambda: self.predictions[self.predictions["status"] != "ok"], RERUN)
+
+    def rerun(self, rows: pd.DataFrame) -> Pending[Results]:
         """Ask these trials again, whatever became of them.
 
         Parameters
         ----------
         rows : DataFrame
-            Rows of `predictions`; only the columns `unit_id`, `model` and `run` count.
+            Rows of `predictions`; only the columns `unit_id`, `model`, `run` and, with several prompts, `prompt` count.
 
         Returns
         -------
         Results
-            All trials of the experiment: the asked ones with their new outcome, and all attempts ever made.
+            When awaited: all trials of the experiment, these with their new outcome, and all attempts ever made.
+
+        Raises
+        ------
+        InputError
+            These results cannot ask, as they were loaded or copied, or their experiment still runs.
         """
-        if self.running:
-            raise InputError(
-                "The experiment was still running when these results were taken: its trials would be asked, and paid, "
-                "twice. Wait for it first: results = await experiment."
-            )
-        if self._again is None:
-            raise TypeError(
-                "These results were loaded from a file, copied or combined, and know no prompt: "
-                "pass the rows to run_experiment(rows, prompt, ...), or use journal= there to go on."
-            )
-        return await self._again(self, rows)
+        return _ask_again(self, self._again, lambda: rows, "results = await results.rerun(rows)")
 
     def __repr__(self) -> str:
         return self._numbers.text()
@@ -217,3 +221,17 @@ class Results(Findings):
     def _numbers(self) -> Summary:
         renamed = {name: new for name, new in self._own_names.items() if name != new}
         return Summary.of(self, renamed=renamed, can_rerun=self._again is not None)
+
+
+def _ask_again(results: Results, again: Again | None, rows: Callable[[], pd.DataFrame], line: str) -> Pending[Results]:
+    if results.running:
+        raise InputError(
+            "The experiment was still running when these results were taken: its trials would be asked, and paid, "
+            "twice. Wait for it first: results = await experiment."
+        )
+    if again is None:
+        raise InputError(
+            "These results were loaded from a file, copied or combined, and know no prompt: "
+            "pass the rows to run_experiment(rows, prompt, ...), or use journal= there to go on."
+        )
+    return Pending(lambda: again(results, rows()), line)

@@ -8,3 +8,7 @@ from llmlab.simulate.settings import Settings
 from llmlab.simulate.start import client
 
 __all__ = ["FAULTS", "MODELS", "Arrival", "Counts", "Settings", "SimulatedProvider", "client"]
+
+
+def __dir__() -> list[str]:
+    return __all__

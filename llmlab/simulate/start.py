@@ -7,10 +7,12 @@ from dataclasses import fields
 from difflib import get_close_matches
 
 from llmlab.errors import InputError
+from llmlab.signatures import readable
 from llmlab.simulate.server import SimulatedProvider
 from llmlab.simulate.settings import Settings, documented
 
 
+@readable
 def client(
     *,
     latency_s: float = Settings.latency_s,

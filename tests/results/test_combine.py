@@ -62,7 +62,7 @@ def test_what_was_sent_is_known_and_nothing_is_asked_or_saved(two, tmp_path):
         found.messages("T003")
     with pytest.raises(ll.InputError, match="save each of them, and combine what is loaded"):
         found.save(tmp_path / "both")
-    with pytest.raises(TypeError, match="combined, and know no prompt"):
+    with pytest.raises(ll.InputError, match="combined, and know no prompt"):
         asyncio.run(found.rerun_failed())
 
 

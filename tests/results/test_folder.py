@@ -286,7 +286,7 @@ async def test_loaded_rows_go_to_rerun(provider, tmp_path):
     for rows in (loaded.predictions.iloc[:3], loaded.attempts.iloc[:3]):
         again = await results.rerun(rows)
         assert len(again.attempts) == 9
-    with pytest.raises(TypeError, match="know no prompt"):
+    with pytest.raises(ll.InputError, match="know no prompt"):
         await loaded.rerun_failed()
 
 

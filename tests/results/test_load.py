@@ -244,7 +244,7 @@ async def test_the_description_tells_what_a_methods_section_needs(provider, path
 
 async def test_results_are_no_experiment_of_their_own(provider, path):
     results = await ask(provider(), texts(2), journal=path)
-    with pytest.raises(TypeError, match="know no prompt"):
+    with pytest.raises(ll.InputError, match="know no prompt"):
         await ll.load_results(path).rerun_failed()
     copied = pickle.loads(pickle.dumps(results))
     equal(copied, results)

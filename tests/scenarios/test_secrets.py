@@ -175,7 +175,7 @@ async def test_a_stop_and_a_bug_are_sent_to_another_process_with_their_results(p
     for twin in (pickle.loads(pickle.dumps(caught.value)), copy.deepcopy(caught.value)):
         assert str(twin) == str(caught.value)
         assert twin.results.predictions["error_type"].tolist() == ["AuthenticationError"]
-        with pytest.raises(TypeError, match="copied or combined, and know no prompt"):
+        with pytest.raises(ll.InputError, match="copied or combined, and know no prompt"):
             await twin.results.rerun_failed()
     assert clean(pickle.dumps(caught.value))
     with pytest.raises(ZeroDivisionError) as caught:
