@@ -33,31 +33,34 @@ class Total:
         Sum of the known amounts: tokens (whole numbers) or US dollars.
     unknown : int
         Attempts whose amount is unknown.
+    reported : int
+        Attempts whose amount is in the sum; it may be 0, as that of a free model is.
     """
 
     known: float = 0
     unknown: int = 0
+    reported: int = 0
 
     def plus(self, amount: float | None, may_be_billed: bool) -> Total:
         """The total with one more attempt: its amount, and whether the provider may have charged for it."""
         if amount is not None:
-            return Total(self.known + amount, self.unknown)
-        return Total(self.known, self.unknown + 1) if may_be_billed else self
+            return Total(self.known + amount, self.unknown, self.reported + 1)
+        return Total(self.known, self.unknown + 1, self.reported) if may_be_billed else self
 
     def __add__(self, other: Total) -> Total:
-        return Total(self.known + other.known, self.unknown + other.unknown)
+        return Total(self.known + other.known, self.unknown + other.unknown, self.reported + other.reported)
 
     @classmethod
     def of(cls, attempts: pd.DataFrame, column: str) -> Total:
         """The total of a column of `attempts`: `cost_usd` or one of the token columns."""
-        known = attempts[column].sum()
-        whole = pd.api.types.is_integer_dtype(attempts[column].dtype)
-        return cls(int(known) if whole else float(known), int(unknown(attempts, column).sum()))
+        amounts = attempts[column]
+        known = int(amounts.sum()) if pd.api.types.is_integer_dtype(amounts.dtype) else float(amounts.sum())
+        return cls(known, int(unknown(attempts, column).sum()), int(amounts.count()))
 
     @property
     def amount(self) -> float | None:
         """The sum of what is known; `None` if all that may have been charged is unknown."""
-        return None if self.unknown and not self.known else self.known
+        return None if self.unknown and not self.reported else self.known
 
     @property
     def exact(self) -> float | None:

@@ -79,7 +79,7 @@ def final_line(tally: Tally, stopped: str | None = None) -> str:
     if not_run:
         parts.append(f"{not_run:,} not run")
     parts += [words.count(tally.attempts, "attempt"), words.duration(tally.elapsed_s)]
-    parts.append(words.cost(tally.cost_usd) if tally.cost_usd.known or not tally.cost_usd.unknown else "cost unknown")
+    parts.append("cost unknown" if tally.cost_usd.amount is None else words.cost(tally.cost_usd))
     reason = f"{' '.join(stopped.split())} · " if stopped else ""
     return reason + " · ".join(parts)
 

@@ -28,14 +28,14 @@ def cost(total: Total) -> str:
     """A sum of US dollars: `$0.0002`, `≥ $0.0002 (16 unknown)` or `unknown`."""
     if not total.unknown:
         return usd(total.known)
-    return f"≥ {usd(total.known)} ({total.unknown:,} unknown)" if total.known else "unknown"
+    return f"≥ {usd(total.known)} ({total.unknown:,} unknown)" if total.reported else "unknown"
 
 
 def tokens(total: Total) -> str:
     """A sum of tokens: `62,414`, `≥ 62,414` or `unknown`."""
     if not total.unknown:
         return f"{total.known:,.0f}"
-    return f"≥ {total.known:,.0f}" if total.known else "unknown"
+    return f"≥ {total.known:,.0f}" if total.reported else "unknown"
 
 
 def count(number: float, word: str) -> str:

@@ -120,7 +120,9 @@ def budget_of(setup: Setup, store: Store, worst_usd: Callable[[str, dict[str, An
     for trial in setup.plan.trials([table.position[at] for at in unknown]):
         body = setup.body | {"model": trial.model, "messages": setup.asks.messages_of(trial)}
         assumed_usd += worst_usd(trial.model, body)
-    return Budget(setup.max_cost_usd, Total(float(np.nansum(costs)), len(unknown)), assumed_usd)
+    return Budget(
+        setup.max_cost_usd, Total(float(np.nansum(costs)), len(unknown), int(np.isfinite(costs).sum())), assumed_usd
+    )
 
 
 def dollars(amount: float) -> str:

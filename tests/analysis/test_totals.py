@@ -46,7 +46,7 @@ UNPRICED = (None, 100, 200, None, True)
 def test_the_total_of_a_frame_is_that_of_its_attempts_one_by_one(rows, known, unknown, flag):
     frame = attempts(*rows, flag=flag) if rows else attempts(ANSWERED, flag=flag).iloc[:0]
     total = Total.of(frame, "cost_usd")
-    assert total == Total(known, unknown)
+    assert total == Total(known, unknown, reported=sum(row[0] is not None for row in rows))
     one_by_one = Total()
     for cost, _, _, _, billed in rows:
         one_by_one = one_by_one.plus(cost, billed)
@@ -56,12 +56,12 @@ def test_the_total_of_a_frame_is_that_of_its_attempts_one_by_one(rows, known, un
 
 
 def test_totals_add_up():
-    assert Total(1.5, 1) + Total(2, 3) == Total(3.5, 4)
+    assert Total(1.5, 1, 2) + Total(2, 3, 4) == Total(3.5, 4, 6)
 
 
 def test_tokens_are_whole_and_an_unpriced_answer_has_known_ones():
     total = Total.of(attempts(ANSWERED, UNPRICED, SILENT), "total_tokens")
-    assert total == Total(200, 1)
+    assert total == Total(200, 1, 2)
     assert isinstance(total.known, int)
 
 

@@ -24,8 +24,8 @@ class TestCounts:
         tally.record(attempt(number=2))
         tally.finish(ok=True)
         assert (tally.attempts, tally.unusable, tally.done) == (2, 1, 1)
-        assert (tally.prompt_tokens, tally.completion_tokens) == (Total(20), Total(5))
-        assert tally.cost_usd == Total(0.75)
+        assert (tally.prompt_tokens, tally.completion_tokens) == (Total(20, reported=2), Total(5, reported=1))
+        assert tally.cost_usd == Total(0.75, reported=2)
         assert tally.last_error == "OverloadedError: no capacity"
         assert tally.errors == {"OverloadedError": 1}
 

@@ -24,8 +24,9 @@ def test_dollars(amount, text):
     [
         (Total(), "$0"),
         (Total(0.0002), "$0.0002"),
-        (Total(0.0002, 16), "≥ $0.0002 (16 unknown)"),
+        (Total(0.0002, 16, 20), "≥ $0.0002 (16 unknown)"),
         (Total(0, 3), "unknown"),
+        (Total(0.0, 3, 4), "≥ $0 (3 unknown)"),
     ],
 )
 def test_a_cost_says_how_many_are_unknown(total, text):
@@ -33,7 +34,7 @@ def test_a_cost_says_how_many_are_unknown(total, text):
 
 
 @pytest.mark.parametrize(
-    ("total", "text"), [(Total(62_414), "62,414"), (Total(10, 1), "≥ 10"), (Total(0, 2), "unknown"), (Total(), "0")]
+    ("total", "text"), [(Total(62_414), "62,414"), (Total(10, 1, 2), "≥ 10"), (Total(0, 2), "unknown"), (Total(), "0")]
 )
 def test_tokens(total, text):
     assert words.tokens(total) == text

@@ -75,7 +75,7 @@ def test_amounts_have_two_significant_digits(amount, said):
 
 
 async def test_what_was_spent_before_counts():
-    budget = Budget(1.0, Total(0.5, 1), assumed_usd=0.3)
+    budget = Budget(1.0, Total(0.5, 1, 3), assumed_usd=0.3)
     assert budget.spent_usd == 0.8
     assert not await budget.reserve(0.3)
     assert await budget.reserve(0.2)
