@@ -113,7 +113,7 @@ class _Integers:
         self._values.append(UNKNOWN if value is None else value)
 
     def extend(self, values: Sequence[int | None]) -> None:
-        self._values.extend([UNKNOWN if value is None else value for value in values])
+        self._values.extend(_numbers("q", values, UNKNOWN))
 
     def value(self, at: int) -> int | None:
         value = self._values[at]
@@ -143,7 +143,7 @@ class _Floats:
         self._values.append(math.nan if value is None else value)
 
     def extend(self, values: Sequence[float | None]) -> None:
-        self._values.extend([math.nan if value is None else value for value in values])
+        self._values.extend(_numbers("d", values, math.nan))
 
     def value(self, at: int) -> float | None:
         value = self._values[at]
@@ -174,7 +174,7 @@ class _Flags:
         self._values.append(value)
 
     def extend(self, values: Sequence[int | None]) -> None:
-        self._values.extend([bool(value) for value in values])
+        self._values.extend(map(bool, values))
 
     def value(self, at: int) -> bool:
         return bool(self._values[at])
@@ -205,9 +205,13 @@ class _Repeated:
 
     def extend(self, values: Sequence[str | bytes | None]) -> None:
         texts = _whole_texts(values)
-        for value in set(texts).difference(self._codes):
+        distinct = set(texts)
+        for value in distinct.difference(self._codes):
             self._add(value)
-        self._values.extend(map(self._codes.__getitem__, texts))
+        if len(distinct) == 1:
+            self._values.extend(array("i", [self._codes[distinct.pop()]]) * len(texts))
+        else:
+            self._values.extend(map(self._codes.__getitem__, texts))
 
     def _add(self, value: str | None) -> None:
         if value is None or self._choices:
@@ -251,6 +255,14 @@ class _Texts:
         other = _Texts()
         other._values = self._values[:]
         return other
+
+
+def _numbers(kind: str, values: Sequence[Any], unknown: float) -> array:
+    """Numbers of this type code of `array`, with `unknown` where there is `None`."""
+    try:
+        return array(kind, values)
+    except TypeError:
+        return array(kind, [unknown if value is None else value for value in values])
 
 
 def _whole_texts(values: Sequence[Any]) -> Sequence[str | None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,13 +86,13 @@ class Anew:
 
     def __call__(self, chunk: Chunk) -> None:
         """Change the chunk's values, and what it says of those that read otherwise."""
-        columns = chunk.columns
+        columns, known = chunk.columns, self._memo
         rows = zip(columns["status"], columns["error_type"], columns["content"], columns["finish_reason"], strict=True)
         for at, (status, error_type, content, finish_reason) in enumerate(rows):
             # What a provider or a model declined was never read; without a text there is nothing to read.
             if status == "call_error" or error_type == "RefusalError":
                 continue
-            reading = self._read(content, finish_reason)
+            reading = known.get((content, finish_reason)) or self._read(content, finish_reason)
             if reading.status == "ok":
                 old, chunk.values[at] = chunk.values[at], reading.value
                 if status == "ok" and old == reading.json:
@@ -104,9 +106,6 @@ class Anew:
             self.changed.append((int(chunk.place[at]), reading))
 
     def _read(self, content: str | None, finish_reason: str | None) -> Reading:
-        key = (content, finish_reason)
-        if key in self._memo:
-            return self._memo[key]
         try:
             value = self._parser.parse(content, finish_reason).value
             reading = Reading("ok", value=value, json=cells.in_json(value))
@@ -114,7 +113,7 @@ class Anew:
             reading = Reading("parse_error", type(error).__name__, str(error))
         if len(self._memo) < _MEMO:
             # Labels repeat; other texts hardly do.
-            self._memo[key] = reading
+            self._memo[content, finish_reason] = reading
         return reading
 
 
@@ -145,8 +144,9 @@ class AsKept:
                         chunk.revived.add(at)
                     columns["status"][at], columns["error_type"][at] = other.status, other.error_type
                     columns["error"][at], chunk.values[at] = other.error, other.json
+        known = self._memo
         chunk.values = [
-            self._value(value, content) if status == "ok" else None
+            None if status != "ok" else known[value] if value in known else self._value(value, content)
             for status, value, content in zip(columns["status"], chunk.values, columns["content"], strict=True)
         ]
 
@@ -154,8 +154,6 @@ class AsKept:
         if text is None:
             # It could not be written down: the text is what there is.
             return content
-        if text in self._memo:
-            return self._memo[text]
         value = cells.decode(json.loads(text))
         if len(self._memo) < _MEMO and isinstance(value, (str, int, float, bool)):
             self._memo[text] = value
@@ -164,10 +162,23 @@ class AsKept:
 
 def fill(store: Store, chunks: Iterable[Chunk], read: Callable[[Chunk], None]) -> Store:
     """Take kept attempts into a store."""
-    for chunk in chunks:
-        read(chunk)
-        store.extend(chunk.position, chunk.columns, chunk.values, chunk.revived, chunk.read_in)
+    with _nothing_collected():
+        for chunk in chunks:
+            read(chunk)
+            store.extend(chunk.position, chunk.columns, chunk.values, chunk.revived, chunk.read_in)
     return store
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Rows that come by the million make the garbage collector walk through all of them, and none is garbage."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def reread(store: Store, parser: Parser, size: int = 10_000) -> Store:

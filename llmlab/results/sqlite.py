@@ -40,7 +40,8 @@ T = TypeVar("T")
 FORMAT = 2
 # A place in `attempts` is trial * PLACES + attempt: the attempts of a trial, and the trials of a session, lie together.
 PLACES = MOST_ATTEMPTS
-BATCH = 10_000
+# More rows at once do not stay in the processor's cache.
+BATCH = 2000
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE sessions (session INTEGER PRIMARY KEY, started_at REAL, ended_at REAL, stopped TEXT, "

@@ -182,10 +182,31 @@ class Store:
         """
         self.table.extend(position, fields)
         self._grow(int(position.max(initial=-1)))
-        rows = zip(position.tolist(), fields["attempt"], fields["status"], fields["session"], values, strict=True)
-        for at, (trial, number, status, session, value) in enumerate(rows):
-            self._counts[trial] = max(self._counts[trial], number)
-            self._unsent.pop(trial, None)
+        np.maximum.at(np.frombuffer(self._counts, "int32"), position, np.array(fields["attempt"], "int32"))
+        trials = position.tolist()
+        if self._unsent:
+            for trial in trials:
+                self._unsent.pop(trial, None)
+        if self._revived or revived:
+            self._take_values_in_turn(trials, fields, values, revived, read_in)
+            return
+        # The last attempt of a trial decides.
+        answered = dict(zip(trials, fields["status"], strict=True))
+        self._values.update(zip(trials, values, strict=True))
+        for trial, status in answered.items():
+            if status != "ok":
+                del self._values[trial]
+
+    def _take_values_in_turn(
+        self,
+        trials: Sequence[int],
+        fields: Mapping[str, Sequence[Any]],
+        values: Sequence[Any],
+        revived: Set[int],
+        read_in: int,
+    ) -> None:
+        rows = zip(trials, fields["status"], fields["session"], values, strict=True)
+        for at, (trial, status, session, value) in enumerate(rows):
             if status == "ok":
                 self._values[trial] = value
                 if at in revived:
