@@ -12,8 +12,9 @@ lab: .venv/dev ## JupyterLab on the notebooks, in the environment of the project
 test: .venv/dev ## everything but the browser
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not browser"
 
-test-lowest: .venv-lowest/ready ## the same with the lowest versions of everything that llmlab needs
-	.venv-lowest/bin/python -m pytest -q -n auto --dist worksteal -m "not browser"
+test-lowest: .venv-lowest/ready ## the same with the lowest versions of what llmlab needs, but for tests of no library
+	.venv-lowest/bin/python -m pytest -q -n auto --dist worksteal -m "not browser" \
+		--ignore tests/limits --ignore tests/provider --ignore tests/simulate
 
 browser: .venv/dev ## JupyterLab in a real browser (Debian: apt-get install chromium fonts-dejavu-core)
 	$(BIN)/python -m pytest -q -m browser

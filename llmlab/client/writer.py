@@ -6,9 +6,11 @@ The client knows where a provider's models are found (deployment, api-version, d
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 PATH = "/chat/completions"
 # What belongs to a connection and a body rather than to the request.
 _OF_THE_CONNECTION = {"content-length", "transfer-encoding", "accept-encoding", "host"}
+_writing = ContextVar("writing", default=False)
 _HOLD_SECRETS = ("authorization", "api-key", "x-api-key", "proxy-authorization")
 
 
@@ -62,6 +65,16 @@ def secrets_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value.removeprefix("Bearer ").strip() for value in found if value)
 
 
+class _SentRequestsOnly(logging.Filter):
+    """Drops what is logged while a request is only written: nothing is sent, and the user's headers may hold a key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _writing.get()
+
+
+_SENT_REQUESTS_ONLY = _SentRequestsOnly()
+
+
 class RequestWriter:
     """Has requests written by the endpoint's openai client.
 
@@ -81,6 +94,8 @@ class RequestWriter:
         self._fresh_s = fresh_s
         self._secrets, self._simulated = endpoint.secrets, endpoint.simulated
         self._client = sdk_of(endpoint, nowhere)
+        for name in ("openai._base_client", library.__name__):
+            logging.getLogger(name).addFilter(_SENT_REQUESTS_ONLY)
 
     def timeouts_s(self) -> tuple[float | None, float | None]:
         """The client's own limits in seconds for connecting and for silence; `None` where it has no own."""
@@ -113,12 +128,16 @@ class RequestWriter:
             options["headers"] = headers
         if query:
             options["params"] = query
-        response = await self._client.post(
-            PATH,
-            cast_to=self._response,
-            body={"model": model, "messages": []},
-            options=options,  # type: ignore[arg-type]
-        )
+        writing = _writing.set(True)
+        try:
+            response = await self._client.post(
+                PATH,
+                cast_to=self._response,
+                body={"model": model, "messages": []},
+                options=options,  # type: ignore[arg-type]
+            )
+        finally:
+            _writing.reset(writing)
         request = response.request
         kept = CIMultiDict(
             (name, value) for name, value in request.headers.multi_items() if name.lower() not in _OF_THE_CONNECTION

@@ -181,7 +181,10 @@ def _new_figure(width_in: float, height_in: float) -> Iterator[Figure]:
 
 def _figure_of(ax: Axes) -> Figure:
     figure: Any = ax.figure
-    return figure.get_figure(root=True) if hasattr(figure, "get_figure") else figure
+    # Axes may stand in a part of a figure.
+    while (outer := getattr(figure, "figure", figure)) is not figure:
+        figure = outer
+    return figure
 
 
 @contextlib.contextmanager

@@ -11,7 +11,10 @@ from typing import Any
 from llmlab.display.panel import History, live_html, snapshot
 from llmlab.display.tally import Tally
 
-CONCURRENT_COMMS = 7
+# The ipykernel that handles a click while a cell awaits.
+CONCURRENT_COMMS = (7, 4)
+# What a front end draws a widget for; ipywidgets 7 and 8 make the same of it.
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Widget:
@@ -44,10 +47,11 @@ class Widget:
             button.on_click(self._clicked)
         layout = {"width": "100%", "max_width": "1024px", "align_items": "flex-start"}
         self._box = ipywidgets.HBox([self._html, *self._buttons], layout=layout)
-        shown: Any = self._box._repr_mimebundle_()
-        bundle = dict(shown[0] if isinstance(shown, tuple) else shown)
-        # A notebook saved half-way, or shown where there are no widgets, says this and not HBox(children=…
-        bundle["text/plain"] = "llmlab: an experiment was running when this was saved"
+        bundle = {
+            WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id},
+            # A notebook saved half-way, or shown where there are no widgets, says this and not HBox(children=…
+            "text/plain": "llmlab: an experiment was running when this was saved",
+        }
         self._handle: Any = display(bundle, raw=True, display_id=True)
         if self._handle is None:
             self._close()
@@ -108,7 +112,7 @@ def clicks_wait(kernel: tuple[int, ...], main_thread: bool) -> bool:
     main_thread : bool
         Whether the experiment runs in the main thread.
     """
-    return not main_thread or (bool(kernel) and kernel[0] < CONCURRENT_COMMS)
+    return not main_thread or (bool(kernel) and kernel[:2] < CONCURRENT_COMMS)
 
 
 def _kernel() -> tuple[int, ...]:
