@@ -46,6 +46,8 @@ class Messages:
     ----------
     used : list of str
         Columns that the messages depend on.
+    placeholders : tuple of str
+        Where units put texts, if their messages differ in nothing else; empty if they may.
 
     Raises
     ------
@@ -65,6 +67,15 @@ class Messages:
         self._examples = list(examples)
         self._source = _Callable(prompt, units) if callable(prompt) else _Template(prompt, units)
         self.used = self._source.used
+        self.placeholders = self._source.placeholders
+
+    def texts(self, unit: int) -> list[str] | None:
+        """The unit's texts for the placeholders; `None` if one is blank, which may change more than this place."""
+        return self._source.texts(unit)
+
+    def with_texts(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Messages with these texts at the placeholders."""
+        return self._whole(self._source.filled(dict(zip(self.placeholders, texts, strict=True)), {}))
 
     def render(self, unit: int) -> list[dict[str, Any]]:
         """Messages of the unit in row `unit`.
@@ -76,7 +87,10 @@ class Messages:
         Exception
             Whatever the user's own callable raises.
         """
-        messages = self._source.messages(unit)
+        return self._whole(self._source.messages(unit))
+
+    def _whole(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages with all that is sent beside them."""
         for part in itertools.chain.from_iterable(_parts(message) for message in messages):
             if isinstance(part, Image):
                 part.check()
@@ -103,6 +117,8 @@ def _with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[
 class _Callable:
     """Messages that the user's own function makes of a unit."""
 
+    placeholders: tuple[str, ...] = ()
+
     def __init__(self, prompt: Callable[[Mapping[str, Any]], Any], units: Units) -> None:
         self._prompt = prompt
         self._ids = units.frame.index
@@ -115,6 +131,12 @@ class _Callable:
         if all(_is_blank(message["content"]) for message in messages if message.get("role") != "system"):
             raise EmptyInputError("the prompt made for this unit is blank")
         return messages
+
+    def texts(self, unit: int) -> None:
+        return None
+
+    def filled(self, values: Mapping[str, str], row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        raise NotImplementedError("only the user's function knows what is sent")
 
 
 class _Template:
@@ -138,6 +160,8 @@ class _Template:
             self._named_in(text for text in texts if text not in alone or text[1:-1] not in self._pictures)
         )
         self.used = [name for name in self._fields if name in self._columns]
+        are_texts = all(content is None or isinstance(content, str) for content in contents)
+        self.placeholders = tuple(self._fields) if are_texts else ()
         if len(units):
             self._check(units.frame, texts)
 
@@ -184,6 +208,16 @@ class _Template:
             raise EmptyInputError(f"{', '.join(self.used)} is blank")
         if "unit_id" in self._fields:
             values.setdefault("unit_id", text_of(self._ids[unit], "unit_id"))
+        return self.filled(values, row)
+
+    def texts(self, unit: int) -> list[str] | None:
+        texts = [
+            text_of(self._columns[name][unit] if name in self._columns else self._ids[unit], name)
+            for name in self.placeholders
+        ]
+        return None if any(map(_is_blank, texts)) else texts
+
+    def filled(self, values: Mapping[str, str], row: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [message | {"content": self._fill(message["content"], values, row)} for message in self._templates]
 
     def _fill(self, template: Any, values: Mapping[str, str], row: Mapping[str, Any]) -> Any:
@@ -285,4 +319,7 @@ def _strings_in(content: object) -> Iterator[str]:
 
 
 def _is_blank(content: object) -> bool:
-    return content is None or (isinstance(content, str) and _BLANK.fullmatch(content) is not None)
+    # Most texts begin with a letter, which is quicker to see than a pattern is matched.
+    if isinstance(content, str):
+        return not content[:1].isalnum() and _BLANK.fullmatch(content) is not None
+    return content is None

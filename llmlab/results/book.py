@@ -13,36 +13,24 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from llmlab.client import Image
 from llmlab.records import Trial
 from llmlab.results import cells, columns, sqlite
+from llmlab.results.digests import Renders, canonical, digest, said_of_many
 from llmlab.results.store import Store
 from llmlab.units import Grid, Picked, Plan, Units
 
-DIGEST = 16
 SIMULATED = "a simulated provider"
 MESSAGES = "INSERT OR IGNORE INTO messages (digest, said) VALUES (?, ?)"
 TRIALS = "INSERT OR IGNORE INTO trials SELECT ?, ?, message, ?, ? FROM messages WHERE digest = ?"
 FAILURES = "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)"
 READINGS = "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?)"
 END = "UPDATE sessions SET ended_at = ?, stopped = ?, answered = ? WHERE session = ?"
-# Made once: `json.dumps` would make an encoder for every call.
-_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
-
-
-class Renders(Protocol):
-    """Makes the messages that are sent about a unit."""
-
-    def render(self, unit: int) -> list[dict[str, Any]]:
-        """The messages of the unit in this row, or an `EmptyInputError` if nothing is sent."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,43 +76,6 @@ class Session:
 
     number: int
     trials: np.ndarray
-
-
-def in_bytes(messages: list[dict[str, Any]]) -> bytes:
-    """Messages as the bytes that their digest is made of; of a picture a digest stands for its data.
-
-    Raises
-    ------
-    EmptyInputError
-        A picture cannot be read.
-    """
-    if any(isinstance(message["content"], list) for message in messages):
-        messages = [message | {"content": _identified(message["content"])} for message in messages]
-    return canonical(messages)
-
-
-def _identified(content: Any) -> Any:
-    if not isinstance(content, list):
-        return content
-    return [part.identified() if isinstance(part, Image) else part for part in content]
-
-
-def said(messages: Renders, unit: int) -> bytes | None:
-    """What is sent about a unit; `None` if nothing is, or the user's own function fails, which the run will tell."""
-    try:
-        return in_bytes(messages.render(unit))
-    except Exception:
-        return None
-
-
-def canonical(said: Any) -> bytes:
-    """What was sent, as the bytes that its digest is made of."""
-    return _encode(said).encode("utf-8", "surrogatepass")
-
-
-def digest(data: bytes) -> bytes:
-    """Sixteen bytes that tell what was sent from everything else."""
-    return blake2b(data, digest_size=DIGEST).digest()
 
 
 def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number: int = 1) -> Session:
@@ -184,8 +135,9 @@ def write(path: Path, asks: Asks, store: Store, stopped: str | None) -> None:
         session = begin(connection, asks, trials, number)
         order = store.table.order()
         sent = np.unique(np.array(store.table.position, "int64")).tolist()
+        said = {name: said_of_many(messages) for name, messages in asks.messages.items()}
         for trial in asks.plan.trials(sent):
-            data = said(asks.messages[trial.prompt], asks.plan.unit_of(trial.position)) if asks.messages else None
+            data = said[trial.prompt](asks.plan.unit_of(trial.position)) if said else None
             if data is not None and trial.model in parameters:
                 connection.execute(MESSAGES, (digest(data), zlib.compress(data, 1)))
                 known = (int(session.trials[trial.position]), parameters[trial.model], trial.run)
@@ -202,11 +154,6 @@ def _row(store: Store, at: int, trials: np.ndarray, plan: Plan) -> tuple[Any, ..
     position = store.table.position[at]
     attempt = store.table.row(at, next(plan.trials([position])))
     return sqlite.row_of(int(trials[position]), attempt, store.value(position), store.table.declared)
-
-
-def said_again(packed: bytes) -> Any:
-    """What was sent, as it was kept."""
-    return json.loads(zlib.decompress(packed).decode("utf-8", "surrogatepass"))
 
 
 # units and layout

@@ -15,7 +15,7 @@ import pandas as pd
 
 from llmlab.errors import EmptyInputError, InputError
 from llmlab.records import Trial
-from llmlab.results import book, cells, columns, old, reading, sqlite
+from llmlab.results import book, cells, columns, digests, old, reading, sqlite
 from llmlab.results.book import Asks
 from llmlab.results.folder import file_in
 from llmlab.results.reading import AsKept, Reading
@@ -36,7 +36,7 @@ class KeptMessages:
         """The messages of the unit in row `unit`."""
         if unit not in self.said:
             raise EmptyInputError("nothing was sent about this unit")
-        return book.said_again(self.said[unit])
+        return digests.said_again(self.said[unit])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class InFile:
             row = connection.execute(query, (int(self.trials[trial.position]),)).fetchone()
         if row is None:
             raise EmptyInputError("nothing was sent")
-        return book.said_again(row[0])
+        return digests.said_again(row[0])
 
     def asks(self) -> Asks:
         """All that was sent."""

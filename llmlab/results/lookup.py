@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from llmlab.results import cells, sqlite
-from llmlab.results.book import Asks, digest, said
+from llmlab.results.book import Asks
+from llmlab.results.digests import digest, said_of_many
 from llmlab.units import Plan
 
+MOST_AT_ONCE = 10_000
 # A digest as two numbers, which sort and compare quickly.
 _KEY = np.dtype([("first", "<u8"), ("second", "<u8")])
 
@@ -22,38 +25,44 @@ def find(connection: sqlite3.Connection, asks: Asks, parameters: Mapping[str, in
 
     A stored trial serves one trial of an experiment: of units with the same text, the same unit's first.
     """
-    plan = asks.plan
-    found = np.full(len(plan), -1, "int64")
-    marks = ", ".join("?" * len(parameters))
-    stored = connection.execute(
-        "SELECT trial, digest, parameters, run FROM trials JOIN messages USING (message) "
-        f"WHERE parameters IN ({marks}) ORDER BY trial",
-        list(parameters.values()),
-    ).fetchall()
-    if not stored or not len(plan):
+    found = np.full(len(asks.plan), -1, "int64")
+    trials, have = _stored(connection, parameters)
+    if not len(trials) or not len(found):
         return found
-    trials, digests, sent_with, runs = zip(*stored, strict=True)
-    have = _keys(np.frombuffer(b"".join(digests), _KEY), np.array(sent_with, "uint64"), np.array(runs, "uint64"))
     want, asked = _wanted(asks, parameters)
-    order = np.argsort(have["first"], kind="stable")
-    sorted_have = have["first"][order]
-    left = np.searchsorted(sorted_have, want["first"], "left")
-    right = np.searchsorted(sorted_have, want["first"], "right")
-    _, inverse, times = np.unique(want["first"], return_inverse=True, return_counts=True)
-    single = asked & (right - left == 1) & (times[inverse] == 1)
-    at = np.flatnonzero(single)
-    candidate = order[left[at]]
-    same = have["second"][candidate] == want["second"][at]
-    found[at[same]] = np.array(trials, "int64")[candidate[same]]
-    several: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
-    for position in np.flatnonzero(asked & (right > left) & ~single).tolist():
-        key = tuple(want[position].tolist())
-        if key not in several:
-            rows = order[left[position] : right[position]]
-            several[key] = ([trials[row] for row in rows if tuple(have[row].tolist()) == key], [])
-        several[key][1].append(position)
-    _share_out(connection, plan, several.values(), found)
+    numbers = _numbers(np.concatenate([have, want]))
+    stored, sought = numbers[: len(have)], numbers[len(have) :]
+    many = int(numbers.max()) + 1
+    kept, times = np.bincount(stored, minlength=many), np.bincount(sought[asked], minlength=many)
+    only = np.full(many, -1, "int64")
+    only[stored] = trials
+    at = np.flatnonzero(asked & (kept[sought] == 1) & (times[sought] == 1))
+    found[at] = only[sought[at]]
+    several = (kept > 0) & (times > 0) & (kept + times > 2)
+    if several.any():
+        mine, left = several[stored], np.flatnonzero(asked & several[sought])
+        _share_out(connection, asks.plan, (stored[mine], trials[mine]), (sought[left], left), found)
     return found
+
+
+def _stored(connection: sqlite3.Connection, parameters: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The trials in the file that were sent with these parameters, and the key of each."""
+    marks = ", ".join("?" * len(parameters))
+    query = f"SELECT trial, message, parameters, run FROM trials WHERE parameters IN ({marks}) ORDER BY trial"
+    rows = itertools.chain.from_iterable(connection.execute(query, list(parameters.values())))
+    trials, message, sent_with, run = np.fromiter(rows, "int64").reshape(-1, 4).T
+    numbers, digests = [], bytearray()
+    for number, one in connection.execute("SELECT message, digest FROM messages ORDER BY message"):
+        numbers.append(number)
+        digests += one
+    at = np.searchsorted(np.array(numbers, "int64"), message)
+    return trials, _keys(np.frombuffer(bytes(digests), _KEY)[at], sent_with.astype("uint64"), run.astype("uint64"))
+
+
+def _numbers(keys: np.ndarray) -> np.ndarray:
+    """A number from 0 for each key, the same for the same."""
+    first, second = (pd.factorize(keys[name])[0] for name in ("first", "second"))
+    return pd.factorize(first * (second.max() + 1) + second)[0]
 
 
 def _wanted(asks: Asks, parameters: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,10 +73,10 @@ def _wanted(asks: Asks, parameters: Mapping[str, int]) -> tuple[np.ndarray, np.n
     # Messages are the same for all models and runs: each is rendered once, and dropped.
     pairs, pair = np.unique(unit * len(names) + which, return_inverse=True)
     joined, asked = bytearray(), np.zeros(len(pairs), bool)
-    renders = [asks.messages[name] for name in names]
+    said = [said_of_many(messages) for messages in asks.messages.values()]
     for at, number in enumerate(pairs.tolist()):
         row, name = divmod(number, len(names))
-        data = said(renders[name], row)
+        data = said[name](row)
         asked[at] = data is not None
         joined += digest(data or b"")
     digests = np.frombuffer(bytes(joined), _KEY)
@@ -85,27 +94,46 @@ def _keys(digests: np.ndarray, parameters: np.ndarray, runs: np.ndarray) -> np.n
 
 
 def _share_out(
-    connection: sqlite3.Connection, plan: Plan, groups: Iterable[tuple[list[int], list[int]]], found: np.ndarray
+    connection: sqlite3.Connection,
+    plan: Plan,
+    stored: tuple[np.ndarray, np.ndarray],
+    sought: tuple[np.ndarray, np.ndarray],
+    found: np.ndarray,
 ) -> None:
-    """Give stored trials to positions that sent the same: the same unit's first, then answered ones."""
+    """Give stored trials to positions that sent the same: the same unit's first, then answered ones.
+
+    Parameters
+    ----------
+    stored, sought : tuple of arrays
+        Numbers of the keys, and the trials in the file or the positions that have them.
+    """
     ids = plan.units.frame.index
-    for stored, positions in groups:
-        marks = ", ".join("?" * len(stored))
-        query = f"SELECT unit, trial FROM trials WHERE trial IN ({marks}) ORDER BY trial"
-        by_unit: dict[str, list[int]] = defaultdict(list)
-        for unit, trial in connection.execute(query, stored):
-            by_unit[unit].append(trial)
-        left = []
-        for position in positions:
-            own = by_unit[cells.encode_id(ids[plan.unit_of(position)])]
-            if own:
-                found[position] = own.pop(0)
-            else:
-                left.append(position)
-        rest = [trial for trials in by_unit.values() for trial in trials]
+    units = _units_of(connection, stored[1].tolist())
+    free: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number, trial in zip(*(one.tolist() for one in stored), strict=True):
+        free[number][units[trial]].append(trial)
+    left = defaultdict(list)
+    for number, position in zip(*(one.tolist() for one in sought), strict=True):
+        own = free[number][cells.encode_id(ids[plan.unit_of(position)])]
+        if own:
+            found[position] = own.pop(0)
+        else:
+            left[number].append(position)
+    for number, positions in left.items():
+        rest = [trial for trials in free[number].values() for trial in trials]
         rest.sort(key=lambda trial: (not _is_answered(connection, trial), trial))
-        for position, trial in zip(left, rest, strict=False):
+        for position, trial in zip(positions, rest, strict=False):
             found[position] = trial
+
+
+def _units_of(connection: sqlite3.Connection, trials: list[int]) -> dict[int, str]:
+    """The unit that asked each of these trials first."""
+    found: dict[int, str] = {}
+    for begin in range(0, len(trials), MOST_AT_ONCE):
+        some = trials[begin : begin + MOST_AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        found |= dict(connection.execute(f"SELECT trial, unit FROM trials WHERE trial IN ({marks})", some))
+    return found
 
 
 def _is_answered(connection: sqlite3.Connection, trial: int) -> bool:

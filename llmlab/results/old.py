@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.prompts import Messages
-from llmlab.results import book, cells, sqlite
+from llmlab.results import book, cells, digests, sqlite
 from llmlab.results.book import Asks
 from llmlab.units import Picked, Plan, Units
 
@@ -83,12 +83,12 @@ def adopt(connection: sqlite3.Connection, asks: Asks, parameters: Mapping[str, i
         at = then.get((unit, trial.model, trial.prompt, trial.run))
         if at is None or at in taken or carried["units"][unit] != _fingerprint(*(text[row_of] for text in texts)):
             continue
-        said = book.said(asks.messages[trial.prompt], row_of)
+        said = digests.said(asks.messages[trial.prompt], row_of)
         if said is None:
             continue
         found[trial.position] = at
-        connection.execute(book.MESSAGES, (book.digest(said), zlib.compress(said, 1)))
-        known = (at, parameters[trial.model], trial.run, cells.encode_id(trial.unit_id), book.digest(said))
+        connection.execute(book.MESSAGES, (digests.digest(said), zlib.compress(said, 1)))
+        known = (at, parameters[trial.model], trial.run, cells.encode_id(trial.unit_id), digests.digest(said))
         connection.execute(book.TRIALS, known)
 
 

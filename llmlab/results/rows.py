@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmlab.records import TokenUsageAttempt, Trial
-from llmlab.results import book, cells, sqlite
+from llmlab.results import book, cells, digests, sqlite
 
 Messages = list[dict[str, Any]]
 Row = tuple[str, tuple[Any, ...]]
@@ -45,8 +45,8 @@ class Rows:
         """What is sent about a trial; nothing without messages."""
         if not messages:
             return []
-        said = book.in_bytes(messages)
-        digest, unit = book.digest(said), cells.encode_id(trial.unit_id)
+        said = digests.in_bytes(messages)
+        digest, unit = digests.digest(said), cells.encode_id(trial.unit_id)
         asked = (int(self._trials[trial.position]), self._parameters[trial.model], trial.run, unit, digest)
         return [(book.MESSAGES, (digest, zlib.compress(said, 1))), (book.TRIALS, asked)]
 
