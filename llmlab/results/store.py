@@ -12,6 +12,7 @@ from llmlab.declaration import Declaration
 from llmlab.errors import AttemptError
 from llmlab.records import ATTEMPT, STATUSES, TokenUsageAttempt, Trial, trial_status
 from llmlab.results import columns
+from llmlab.results.kept import kept
 
 NONE: frozenset[int] = frozenset()
 MOST_ATTEMPTS = 2**16
@@ -33,7 +34,7 @@ class AttemptTable:
     def __init__(self, declared: Declaration = ATTEMPT) -> None:
         self.declared = declared
         self.position = array("q")
-        self._columns = {name: columns.kept(one) for name, one in declared.columns.items()}
+        self._columns = {name: kept(one) for name, one in declared.columns.items()}
         self._append = [column.append for column in self._columns.values()]
 
     def __len__(self) -> int:
