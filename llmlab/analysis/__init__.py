@@ -13,6 +13,7 @@ from llmlab.analysis.reliability import Measure
 from llmlab.analysis.scoring import Score, score
 from llmlab.analysis.shares import corrected, shares
 from llmlab.analysis.sheet import draw_sheet
+from llmlab.analysis.side_by_side import side_by_side
 from llmlab.analysis.totals import Total, by_group, costs, may_be_billed, unknown
 from llmlab.analysis.votes import consensus, label_codes, majorities, nullable, wide
 
@@ -47,6 +48,7 @@ __all__ = [
     "one_field",
     "score",
     "shares",
+    "side_by_side",
     "unknown",
     "wide",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
@@ -57,6 +58,36 @@ class Findings(Answers):
     ) -> pd.DataFrame:
         """How far the runs of a model, and people, agree beyond chance; see `llmlab.analysis.agreement`."""
         return analysis.agreement(self._labels, humans=humans, measure=measure, by=by, level=level, seed=seed)
+
+    def table(
+        self, gold: analysis.Gold | None = None, *, columns: Sequence[str] | None = None, length: int = 80
+    ) -> pd.DataFrame:
+        """The answers to look at: a row per unit and model, the runs side by side.
+
+        Parameters
+        ----------
+        gold : str, Series, mapping or DataFrame, optional
+            A unit's column, the right labels by unit id, or a sheet.
+        columns : sequence of str, optional
+            Which of the units' columns are shown; by default those that the prompt names, else those of text.
+        length : int
+            Texts are cut to so many characters.
+
+        Returns
+        -------
+        DataFrame
+            `unit_id`; `model`, `prompt` and `label` where there are several; the units' columns; `run_1` … `run_R`;
+            `consensus` and `confidence` (0 to 1) of the runs; `gold`. To sort it: ``.sort_values("confidence")``.
+        """
+        shown = self._columns_asked if columns is None else columns
+        return analysis.side_by_side(self._labels, gold, columns=shown, length=length)
+
+    @property
+    def _columns_asked(self) -> list[str]:
+        """The units' columns that the prompts name, as they are called in `predictions`; else those of text."""
+        prompts = str(self.description.get("prompts") or self.description.get("prompt"))
+        named = [new for name, new in self._own_names.items() if f"{{{name}}}" in prompts]
+        return named or [new for name, new in self._own_names.items() if self.units[name].map(_is_text).any()]
 
     def wide(self) -> pd.DataFrame:
         """One row per unit and model, a column per run; see `llmlab.analysis.wide`."""
@@ -116,3 +147,7 @@ class Findings(Answers):
     def costs(self, by: str = "model") -> pd.DataFrame:
         """Attempts, tokens and dollars by model, category, outcome or attempt number; see `llmlab.analysis.costs`."""
         return analysis.costs(self.predictions, self.attempts, by)
+
+
+def _is_text(cell: object) -> bool:
+    return isinstance(cell, str)

@@ -505,3 +505,17 @@ async def test_a_failed_rerun_replaces_the_outcome_and_keeps_every_token(provide
     assert predictions.loc[0, ["error_type", "attempts"]].tolist() == ["ParseError", 2]
     assert attempts["status"].tolist() == ["ok", "parse_error", "ok"]
     assert attempts["total_tokens"].sum() == client.counts().total_tokens
+
+
+async def test_a_table_shows_the_columns_that_the_prompt_names(provider):
+    units = pd.DataFrame({"text": ["refund please", "it crashed"], "title": ["A", "B"], "n": [1, 2], "gold": "bug"})
+    client = provider(accuracy=1.0)
+    named = await run(client, units, "{title}: {text}", categories=CATEGORIES, runs=2)
+    table = named.table("gold")
+    assert list(table) == ["unit_id", "text", "title", "run_1", "run_2", "consensus", "confidence", "gold"]
+    assert table["run_1"].tolist() == table["consensus"].tolist() == ["billing", "bug"]
+    by_function = await run(client, units, lambda unit: unit["text"], categories=CATEGORIES)
+    assert list(by_function.table()) == ["unit_id", "text", "title", "gold", "run_1"]
+    assert list(by_function.table(columns=["n"])) == ["unit_id", "n", "run_1"]
+    free = await run(client, units[["text"]], "Say it in ten words: {text}", runs=2)
+    assert free.table(length=10)["run_1"].str.len().max() <= 10
