@@ -1,7 +1,7 @@
 """One request to a provider, and its answer as a record: tokens first, then the text or the error."""
 
 from llmlab.client.batch import BatchClient, BatchState
-from llmlab.client.batch_lines import MOST_BYTES, MOST_LINES, missing_line, read_lines, refused_lines, write_line
+from llmlab.client.batch_lines import MOST_BYTES, MOST_LINES, lacking_lines, read_lines, write_line
 from llmlab.client.chat import ChatClient, checked_request
 from llmlab.client.endpoint import Endpoint, resolve
 from llmlab.client.images import Image, image
@@ -20,10 +20,9 @@ __all__ = [
     "Image",
     "checked_request",
     "image",
-    "missing_line",
+    "lacking_lines",
     "prompt_tokens",
     "read_lines",
-    "refused_lines",
     "resolve",
     "without",
     "write_line",

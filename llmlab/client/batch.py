@@ -62,9 +62,9 @@ class BatchState:
     nonce: str | None
 
     @classmethod
-    def gone(cls, batch_id: str) -> BatchState:
+    def gone(cls, batch_id: str, created_at: float = 0.0) -> BatchState:
         """A batch that the provider does not know."""
-        return cls(batch_id, "gone", time.time(), None, None, 0, 0, 0, None, None, (), None)
+        return cls(batch_id, "gone", created_at, None, None, 0, 0, 0, None, None, (), None)
 
     @property
     def ended(self) -> bool:
@@ -155,8 +155,14 @@ class BatchClient:
             raise self._explained(raised) from None
 
     async def cancel(self, batch_id: str) -> BatchState:
-        """Ask the provider to cancel a batch; what is done by then is charged and can be read."""
-        return _state(await self._made(self._sdk.batches.cancel(batch_id)))
+        """Ask the provider to cancel a batch, unless it has ended; what is done by then is charged and can be read."""
+        try:
+            return _state(await self._made(self._sdk.batches.cancel(batch_id)))
+        except AttemptError:
+            state = await self.look(batch_id)
+            if state.ended or state.status == "cancelling":
+                return state
+            raise
 
     async def read(self, file_id: str) -> bytes:
         """The content of a file; empty if the provider does not have it any more."""
@@ -219,8 +225,8 @@ def _state(batch: Any) -> BatchState:
     metadata = batch.metadata if isinstance(batch.metadata, Mapping) else {}
     return BatchState(
         batch_id=batch.id,
-        status=batch.status,
-        created_at=float(batch.created_at or 0),
+        status=str(batch.status).lower(),
+        created_at=float(batch.created_at or time.time()),
         ended_at=next((float(at) for at in ended if at is not None), None),
         expires_at=batch.expires_at and float(batch.expires_at),
         total=getattr(counts, "total", 0) or 0,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmlab import errors
-from llmlab.client.batch import Problem
+from llmlab.client.batch import BatchState, Problem
 from llmlab.client.chat import encode
 from llmlab.client.images import with_images_read
 from llmlab.client.response import read_reply
@@ -65,20 +65,32 @@ def read_lines(content: bytes, *, key: str | tuple[str, ...] = "") -> Iterator[t
             custom_id, response, error = row["custom_id"], row.get("response"), row.get("error")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        if isinstance(custom_id, str):
-            yield custom_id, _reply(response, error, key)
+        if isinstance(custom_id, (str, int)):
+            yield str(custom_id), _reply(response, error, key)
+
+
+def lacking_lines(state: BatchState, lines: int, *, is_whole: bool) -> list[Reply]:
+    """The replies for the lines of a batch that has ended, in case that neither file has one.
+
+    Parameters
+    ----------
+    lines : int
+        How many the batch had.
+    is_whole : bool
+        Whether the files have as many results as the provider says that there are.
+    """
+    if state.status == "failed":
+        return refused_lines(state.problems, lines)
+    if is_whole and state.status in ("cancelled", "expired"):
+        return [Reply(error=_unexecuted(f"batch_{state.status}", f"the batch was {state.status} before"))] * lines
+    return [missing_line()] * lines
 
 
 def missing_line() -> Reply:
-    """The reply for a request of which neither file has a line."""
+    """The reply for a request of which neither file has a line, and nobody says why."""
     error = errors.BadResponseError("the batch has ended without a line for this request; it may be billed")
     error.may_be_billed = True
     return Reply(error=error)
-
-
-def not_executed(code: str, message: str) -> Reply:
-    """The reply for a request that the batch never came to; nothing was charged."""
-    return Reply(error=_unexecuted(code, message))
 
 
 def refused_lines(problems: Sequence[Problem], lines: int) -> list[Reply]:
@@ -108,16 +120,19 @@ def refused_lines(problems: Sequence[Problem], lines: int) -> list[Reply]:
 
 def _reply(response: Any, error: Any, key: str | tuple[str, ...]) -> Reply:
     if isinstance(response, Mapping):
-        status = response.get("status_code")
-        status = status if isinstance(status, int) and 100 <= status < 600 else 500
+        said = str(response.get("status_code"))
+        status = int(said) if said.isdecimal() and 100 <= int(said) < 600 else 500
         headers = {"x-request-id": str(response.get("request_id") or "")}
-        return read_reply(status, headers, json.dumps(response.get("body")).encode(), key=key)
+        body = response.get("body")
+        return read_reply(status, headers, (body if isinstance(body, str) else json.dumps(body)).encode(), key=key)
     if isinstance(error, Mapping):
-        return not_executed(str(error.get("code") or ""), str(error.get("message") or error.get("code") or ""))
+        code = str(error.get("code") or "")
+        return Reply(error=_unexecuted(code, str(error.get("message") or code)))
     return missing_line()
 
 
 def _unexecuted(code: str, message: str) -> AttemptError:
+    """For a request that the batch never came to, or that ended on the way."""
     said = f"batch: {message or code}"[:500]
     if "cancel" in code:
         error: AttemptError = errors.CancelledError(said)

@@ -8,24 +8,21 @@ What the queue itself refuses is raised as an `AttemptError`, after as many trie
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Iterable
 from itertools import count
 
-from llmlab.client import BatchClient, BatchState, missing_line, read_lines, refused_lines
+from llmlab.client import BatchClient
 from llmlab.display import QueuedBatch, Tally
 from llmlab.engine.attempt import Attempts
+from llmlab.engine.batch_results import BatchResults
 from llmlab.engine.earlier import EarlierBatches
-from llmlab.engine.intake import Course
 from llmlab.engine.patience import Patience
-from llmlab.engine.pricing import BATCH
 from llmlab.engine.queue import Asked
 from llmlab.engine.setup import Setup
-from llmlab.engine.submission import SLICE, Batch, Submissions
+from llmlab.engine.submission import Batch, Submissions
 from llmlab.engine.verdict import Stop
-from llmlab.errors import AttemptError, CancelledError, RateLimitError
 from llmlab.records import Reply
 from llmlab.results import Journal
 
@@ -60,9 +57,10 @@ class BatchQueue:
         over: Collection[str],
         ended: Callable[[Stop], None],
     ) -> None:
-        self._attempts, self._tally, self._over, self._ended = attempts, tally, over, ended
+        self._setup, self._tally, self._over, self._ended = setup, tally, over, ended
         self._client = BatchClient(setup.endpoint)
-        self._patience = Patience(setup.policy.outage_s)
+        self._patience = self._new_patience()
+        self._results = BatchResults(self._client, attempts, self._patience, ended)
         self._earlier = EarlierBatches(setup, attempts.writer, journal, self._client, self._patience)
         self._submissions = Submissions(
             attempts.writer, attempts.intake, journal, self._client, self._patience, setup.endpoint.account
@@ -70,7 +68,7 @@ class BatchQueue:
         self._open: dict[str, Batch] = {}
         self._numbers = count(1)
         self._most = 0
-        self.cancelled = False
+        self.cancelled = self._takes_no_more = False
 
     @property
     def positions(self) -> set[int]:
@@ -79,12 +77,13 @@ class BatchQueue:
 
     @property
     def open(self) -> int:
-        """Batches that the provider works on."""
-        return len(self._open)
+        """Batches that the provider works on, or may work on."""
+        return len(self._open) + self._submissions.on_its_way
 
     def add(self, asked: Iterable[Asked]) -> None:
-        """Have these trials submitted."""
-        self._submissions.add(asked)
+        """Have these trials submitted, unless `cancel` was called."""
+        if not self._takes_no_more:
+            self._submissions.add(asked)
 
     def leave(self) -> None:
         """Wait for nothing any more; what is in the provider's queue goes on there."""
@@ -95,13 +94,25 @@ class BatchQueue:
         await self._client.close()
 
     async def cancel(self) -> None:
-        """Ask the provider to cancel what is in the queue, and submit nothing more; what is done is read."""
-        self.cancelled = True
+        """Ask the provider to cancel what is in the queue, and submit nothing more; what is done is read.
+
+        Raises
+        ------
+        AttemptError
+            The provider does not answer, or refuses.
+        """
+        self.cancelled = self._takes_no_more = True
         self._submissions.clear()
-        for batch in list(self._open.values()):
-            # It may have ended meanwhile.
-            with contextlib.suppress(AttemptError):
-                await self._client.cancel(batch.state.batch_id)
+        # A client of its own, as the run may be over.
+        client, patience = BatchClient(self._setup.endpoint), self._new_patience()
+        try:
+            for batch in list(self._open.values()):
+                if not batch.is_cancelled:
+                    batch_id = batch.state.batch_id
+                    await patience.until_done(lambda batch_id=batch_id: client.cancel(batch_id))
+                    batch.is_cancelled = True
+        finally:
+            await client.close()
 
     async def begin(self) -> list[Asked]:
         """Find the batches of earlier sessions again; returns the trials that never got into one.
@@ -114,15 +125,8 @@ class BatchQueue:
         await self._patience.until_done(self._client.check)
         batches, again = await self._earlier.find()
         for batch in batches:
-            self._keep(batch)
+            await self._keep(batch)
         return again
-
-    def _keep(self, batch: Batch) -> None:
-        batch.number = self._most = next(self._numbers)
-        self._open[batch.nonce] = batch
-        self.show()
-
-    # waiting
 
     async def collect(self) -> list[Asked]:
         """Submit what is to be submitted, wait until all batches have ended, and take in their results.
@@ -151,68 +155,58 @@ class BatchQueue:
         self._submissions.clear(self._over)
         while (submitted := await self._submissions.next(self._open)) is not None:
             if isinstance(submitted, Stop):
-                self._submissions.clear()
+                self._submissions.clear(submitted.models or None)
                 self._ended(submitted)
             else:
-                self._keep(submitted)
+                await self._keep(submitted)
+
+    async def _keep(self, batch: Batch) -> None:
+        batch.number = self._most = next(self._numbers)
+        self._open[batch.nonce] = batch
+        if self._takes_no_more:
+            # The user said so while it was on its way.
+            await self.cancel()
+        self.show()
 
     async def _look(self, batch: Batch) -> list[Asked]:
-        """See where a batch stands, and read it if it has ended."""
-        batch.state = await self._patience.until_done(lambda: self._client.look(batch.state.batch_id), for_ever=True)
-        if not batch.state.ended or self._patience.is_over:
-            return []
-        replies = await self._replies(batch.state)
-        del self._open[batch.nonce]
-        due = await self._take_in(batch, replies)
-        if batch.state.status != "failed":
-            return due
-        # It failed as a whole, and nothing was charged: what is not at fault is submitted once more.
-        self.add(due)
-        return []
-
-    async def _replies(self, state: BatchState) -> dict[str, Reply]:
-        """The results by name; of a name that comes twice the first."""
+        """See where a batch stands, and take in its results if it has ended and they are there."""
+        state = await self._patience.until_done(lambda: self._client.look(batch.state.batch_id), for_ever=True)
         replies: dict[str, Reply] = {}
-        for _ in range(2):
-            for file_id in filter(None, (state.output_file_id, state.error_file_id)):
-                read = self._patience.until_done(lambda file_id=file_id: self._client.read(file_id), for_ever=True)
-                for name, reply in read_lines(await read, key=self._client.secrets):
-                    replies.setdefault(name, reply)
-            if len(replies) >= state.done + state.failed:
-                break
-            # Lines are missing: at the provider, or because the file did not come whole.
-        return replies
-
-    async def _take_in(self, batch: Batch, replies: dict[str, Reply]) -> list[Asked]:
-        """Take in the result of each line; returns the trials that are to be asked again."""
-        state, rows = batch.state, list(batch.asked.items())
-        due: list[Asked] = []
-        bugs: list[Exception] = []
-        took_s = max(0.0, (state.ended_at or time.time()) - state.created_at)
-        course = Course(state.created_at, took_s, batch.worst_usd, batch.answer_form, BATCH)
-        whole = refused_lines(state.problems, len(rows)) if state.status == "failed" else [missing_line()] * len(rows)
-        for begin in range(0, len(rows), SLICE):
-            part = [
-                (asked, replies.get(name, instead))
-                for (name, asked), instead in zip(rows[begin : begin + SLICE], whole[begin:], strict=False)
-            ]
-            given = await asyncio.gather(*(self._attempts.take_line(asked, course, reply) for asked, reply in part))
-            for (asked, reply), follows in zip(part, given, strict=True):
-                bugs += follows.bugs
-                for stop in follows.stop:
-                    self._ended(stop)
-                if isinstance(reply.error, CancelledError):
-                    self.cancelled = True
-                elif follows.retry_in_s is not None:
-                    due.append(asked)
-        for bug in bugs:
-            raise bug
-        if any(isinstance(one.error, RateLimitError) for one in whole):
-            said = "; ".join(problem.message for problem in state.problems)
-            stop = self._submissions.make_room(batch, self._open, said)
+        is_there = state.status != "gone"
+        if is_there:
+            batch.state = state
+            if state.ended:
+                replies, is_there = await self._results.read(state)
+        if self._patience.is_over:
+            return []
+        if is_there:
+            batch.lacking_since = math.inf
+            if not state.ended:
+                return []
+        elif not self._is_lost(batch):
+            return []
+        del self._open[batch.nonce]
+        taken = await self._results.take_in(batch, replies, is_whole=is_there)
+        self.cancelled = self.cancelled or taken.is_cancelled
+        if taken.is_refused:
+            said = "; ".join(problem.message for problem in batch.state.problems)
+            stop = self._submissions.make_room(batch.model, len(batch.asked), self._open, said)
             if stop is not None:
                 self._ended(stop)
-        return due
+        if batch.state.status != "failed":
+            return taken.due
+        # It failed as a whole, and nothing was charged: what is not at fault is submitted once more.
+        self.add(taken.due)
+        return []
+
+    def _is_lost(self, batch: Batch) -> bool:
+        """Whether a batch, or a part of its results, has been lacking for as long as an outage is waited for."""
+        now = time.monotonic()
+        batch.lacking_since = min(batch.lacking_since, now)
+        return now - batch.lacking_since >= self._patience.outage_s
+
+    def _new_patience(self) -> Patience:
+        return Patience(self._setup.policy.outage_s, self._setup.grace_s)
 
     def show(self) -> None:
         """Tell the tally what is in the queue."""

@@ -13,11 +13,10 @@ from llmlab.engine.request import RequestWriter
 from llmlab.engine.setup import Setup
 from llmlab.engine.submission import Batch, fingerprint
 from llmlab.errors import ConfigError
-from llmlab.results import Journal, Line, NotedBatch
+from llmlab.results import Journal, Line
 
-LOOK_AGAIN_S = (1.0, 3.0)
-"""After a kill: a batch whose creation was on its way appears within so many seconds."""
-RECENT_S = 600.0
+LOOK_AGAIN_S = (0.0, 1.0, 3.0)
+"""Waits before a batch whose creation may have been on its way is looked for: it may appear late."""
 
 
 class EarlierBatches:
@@ -63,10 +62,11 @@ class EarlierBatches:
         again: list[Asked] = []
         for noted in self._journal.batches:
             asked = self._asked(noted.lines)
-            state = created.get(noted.nonce, BatchState.gone(noted.batch_id or ""))
+            state = created.get(noted.nonce, BatchState.gone(noted.batch_id or "", noted.noted_at))
             if noted.batch_id is not None:
                 batch_id = noted.batch_id
-                state = await self._patience.until_done(lambda batch_id=batch_id: self._client.look(batch_id))
+                looked = await self._patience.until_done(lambda batch_id=batch_id: self._client.look(batch_id))
+                state = state if looked.status == "gone" else looked
             if state.status == "gone" and noted.account != self._account:
                 raise ConfigError(
                     f"{len(noted.lines):,} trials were submitted as a batch with another key, and this one does not "
@@ -80,16 +80,14 @@ class EarlierBatches:
             if noted.batch_id is None:
                 await self._journal.batch_submitted(noted.nonce, state.batch_id)
             each_usd = self._put_aside(asked.values())
-            found.append(Batch(0, noted.nonce, noted.model, state, asked, each_usd, None))
+            found.append(Batch(noted.nonce, noted.model, state, asked, each_usd, None))
         return found, again
 
     async def _created(self) -> dict[str, BatchState]:
         """By nonce: the batches of which the journal does not say whether they were created, and that were."""
-        unsure: list[NotedBatch] = [one for one in self._journal.batches if one.batch_id is None]
-        nonces = {one.nonce for one in unsure}
-        recent = any(time.time() - one.noted_at < RECENT_S for one in unsure)
+        nonces = {one.nonce for one in self._journal.batches if one.batch_id is None}
         found: dict[str, BatchState] = {}
-        for wait_s in (0.0, *(LOOK_AGAIN_S if recent else ())):
+        for wait_s in LOOK_AGAIN_S:
             if nonces - found.keys():
                 await self._patience.sleep(wait_s)
                 found |= await self._patience.until_done(lambda: self._client.find(nonces))

@@ -117,8 +117,13 @@ class ThroughQueue:
         """What goes on elsewhere after an early end, in words; empty if nothing does."""
         if not self._queue.open:
             return ""
-        what = "the batch goes on" if self._queue.open == 1 else f"{self._queue.open} batches go on"
-        return f"{what} at the provider: the same cell reads it later, experiment.cancel_batch() cancels it"
+        what, them = (
+            ("the batch goes on", "it") if self._queue.open == 1 else (f"{self._queue.open} batches go on", "them")
+        )
+        return (
+            f"{what} at the provider: the same cell reads {them} later, and cancel_batch() of an experiment from "
+            f"start_experiment cancels {them}"
+        )
 
     def first(self) -> list[Iterator[Asked]]:
         """The trials of the first stage, an iterator for those of each limiter."""
@@ -130,11 +135,11 @@ class ThroughQueue:
 
     async def next(self) -> list[Iterator[Asked]]:
         """The trials of the next live stage, once the last one is over; none if that was the last."""
-        probes = self._next_probes()
+        probes = [] if self._queue.cancelled else self._next_probes()
         if probes:
             return self._by_limiter(probes)
         for arm, waiting in self._fresh.items():
-            if arm[0] in self._over:
+            if arm[0] in self._over or self._queue.cancelled:
                 waiting.clear()
             elif waiting and not self._is_answered(arm):
                 self._give_up(arm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
@@ -16,7 +17,7 @@ from llmlab.engine.pricing import BATCH
 from llmlab.engine.queue import Asked
 from llmlab.engine.request import RequestWriter
 from llmlab.engine.verdict import Stop
-from llmlab.errors import TrialError
+from llmlab.errors import AttemptError, CancelledError, RateLimitError, TooLongError, TransientError, TrialError
 from llmlab.records import Trial
 from llmlab.results import Journal
 
@@ -32,23 +33,33 @@ class Batch:
 
     Attributes
     ----------
-    number : int
-        From 1.
+    nonce, model : str
+    state : BatchState
+        As of the last time that the provider knew it.
     asked : dict of Asked
         The trials in it by the names of their lines, in the order of the lines.
     worst_usd : float
         US dollars put aside for each line.
     answer_form : str or None
         How the form of the answers was asked for; `None` if an earlier session did.
+    number : int
+        From 1; 0 as long as it has none.
+    lacking_since : float
+        Since when the provider does not know it, or does not have all its results, by `time.monotonic`; infinite if it
+        is not so.
+    is_cancelled : bool
+        Whether the provider was asked to cancel it.
     """
 
-    number: int
     nonce: str
     model: str
     state: BatchState
     asked: dict[str, Asked]
     worst_usd: float
     answer_form: str | None
+    number: int = 0
+    lacking_since: float = math.inf
+    is_cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -60,6 +71,8 @@ class _Draft:
     noted: list[tuple[Trial, int, list[dict]]]
     worst_usd: float = 0.0
     answer_form: str = ""
+    # Whether the budget had no room for more.
+    is_cut: bool = False
 
 
 class Submissions:
@@ -78,6 +91,11 @@ class Submissions:
         Whose queue it is.
     most_lines, most_bytes : int
         Of one batch.
+
+    Attributes
+    ----------
+    on_its_way : int
+        Batches that are noted in the journal and of which it is not known whether the provider has them.
     """
 
     def __init__(
@@ -100,6 +118,7 @@ class Submissions:
         self._most: dict[str, int] = {}
         # Models of which one batch is submitted at a time.
         self._full: set[str] = set()
+        self.on_its_way = 0
 
     @property
     def is_empty(self) -> bool:
@@ -128,34 +147,49 @@ class Submissions:
         Returns
         -------
         Batch, Stop or None
-            A `Stop` if `max_cost_usd` leaves no room; `None` if nothing can be submitted now.
+            A `Stop` if `max_cost_usd` leaves no room, or the provider takes no batch of a model; `None` if nothing can
+            be submitted now.
         """
-        at_work = {batch.model for batch in open_batches.values()}
         for model, waiting in self._waiting.items():
-            if self._patience.is_over or not waiting or (model in self._full and model in at_work):
-                continue
-            draft = await self._draft(waiting, self._most.get(model, self._most_lines))
-            if len(draft.asked) > WORTH_IT * len(waiting):
-                return await self._submit(model, draft)
-            waiting.extendleft(reversed(draft.asked.values()))
-            if waiting and not at_work:
-                return self._writer.no_room(self._writer.write(waiting[0], BATCH))
+            while waiting and not self._patience.is_over and not self._must_wait(model, open_batches):
+                draft = await self._draft(waiting, self._most.get(model, self._most_lines))
+                too_few = draft.is_cut and len(draft.asked) <= WORTH_IT * len(waiting)
+                if draft.asked and not too_few and not self._patience.is_over:
+                    submitted = await self._submit(model, draft, open_batches)
+                    if submitted is not None:
+                        return submitted
+                    continue
+                waiting.extendleft(reversed(draft.asked.values()))
+                if draft.is_cut and not open_batches:
+                    return self._writer.no_room(self._writer.write(waiting[0], BATCH))
+                break
         return None
 
-    def make_room(self, batch: Batch, open_batches: Mapping[str, Batch], said: str) -> Stop | None:
-        """The queue of the batch's model is full: one at a time from now on, and smaller ones if it was alone.
+    def _must_wait(self, model: str, open_batches: Mapping[str, Batch]) -> bool:
+        """Whether the queue is full as long as the model's batches are in it."""
+        return model in self._full and any(batch.model == model for batch in open_batches.values())
+
+    def make_room(self, model: str, lines: int, open_batches: Mapping[str, Batch], said: str) -> Stop | None:
+        """A batch did not get in: one of the model at a time from now on, and smaller ones if it was alone.
+
+        Parameters
+        ----------
+        lines : int
+            How many it had.
+        said : str
+            What the provider said.
 
         Returns
         -------
         Stop or None
             The model ends if not even one request fits.
         """
-        self._full.add(batch.model)
-        if any(one.model == batch.model for one in open_batches.values()):
+        self._full.add(model)
+        if self._must_wait(model, open_batches):
             return None
-        if len(batch.asked) == 1:
-            return Stop(f"batch: {said}", frozenset({batch.model}), "RateLimitError")
-        self._most[batch.model] = len(batch.asked) // 2
+        if lines == 1:
+            return Stop(f"batch: {said}", frozenset({model}), "RateLimitError")
+        self._most[model] = lines // 2
         return None
 
     async def _draft(self, waiting: deque[Asked], most: int) -> _Draft:
@@ -171,7 +205,8 @@ class Submissions:
             except TrialError as error:
                 self._intake.keep_unsent(waiting.popleft().trial, error)
                 continue
-            if size + len(data) > self._most_bytes or not budget.has_room(draft.worst_usd + request.worst_usd):
+            draft.is_cut = not budget.has_room(draft.worst_usd + request.worst_usd)
+            if draft.is_cut or size + len(data) > self._most_bytes:
                 break
             waiting.popleft()
             draft.lines.append(data)
@@ -184,10 +219,15 @@ class Submissions:
                 await asyncio.sleep(0)
         return draft
 
-    async def _submit(self, model: str, draft: _Draft) -> Batch:
+    async def _submit(self, model: str, draft: _Draft, open_batches: Mapping[str, Batch]) -> Batch | Stop | None:
+        """Submit a batch; `None` if it has to wait, or to be smaller."""
         nonce = secrets.token_hex(12)
         await self._journal.note_batch(nonce, self._account, model, draft.noted)
-        file_id = await self._patience.until_done(lambda: self._client.upload(b"".join(draft.lines)))
+        self.on_its_way += 1
+        try:
+            file_id = await self._patience.until_done(lambda: self._client.upload(b"".join(draft.lines)))
+        except AttemptError as error:
+            return self._refused(nonce, model, draft, open_batches, error)
         tries: list[str] = []
 
         async def create() -> BatchState:
@@ -196,11 +236,40 @@ class Submissions:
             tries.append(nonce)
             return found[nonce] if nonce in found else await self._client.create(file_id, nonce)
 
-        state = await self._patience.until_done(create)
+        try:
+            state = await self._patience.until_done(create)
+        except AttemptError as error:
+            if isinstance(error, (TransientError, CancelledError)) and not isinstance(error, RateLimitError):
+                # It may have come about: the next session looks for it.
+                raise
+            return self._refused(nonce, model, draft, open_batches, error)
         await self._journal.batch_submitted(nonce, state.batch_id)
+        self.on_its_way -= 1
         self._writer.budget.put_aside(draft.worst_usd, len(draft.asked))
         each = draft.worst_usd / len(draft.asked)
-        return Batch(0, nonce, model, state, draft.asked, each, draft.answer_form)
+        return Batch(nonce, model, state, draft.asked, each, draft.answer_form)
+
+    def _refused(
+        self, nonce: str, model: str, draft: _Draft, open_batches: Mapping[str, Batch], error: AttemptError
+    ) -> Stop | None:
+        """The provider took no such batch.
+
+        Raises
+        ------
+        AttemptError
+            It takes none at all.
+        """
+        self._journal.forget_batch(nonce)
+        self.on_its_way -= 1
+        self._waiting[model].extendleft(reversed(draft.asked.values()))
+        if isinstance(error, TooLongError) and len(draft.asked) == 1:
+            self._intake.keep_unsent(self._waiting[model].popleft().trial, error)
+            return None
+        if isinstance(error, (RateLimitError, TooLongError)):
+            return self.make_room(model, len(draft.asked), open_batches, str(error))
+        if error.ends in ("trial", "model"):
+            return Stop(f"batch: {error}", frozenset({model}), type(error).__name__)
+        raise error
 
 
 def fingerprint(account: str) -> str:

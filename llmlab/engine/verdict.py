@@ -173,20 +173,21 @@ class Verdicts:
         Exception
             What the user's own `wait` raises.
         """
+        model, position = asked.trial.model, asked.trial.position
+        if error is None or isinstance(error, ParseError):
+            self._answers += 1
+            self._answered[model] += 1
         if error is None:
             return Next()
-        model, position = asked.trial.model, asked.trial.position
-        if self.forms.rejected(model, self.forms.of(model, position), error, position):
-            asked.uncounted += 1
-            return Next(retry_in_s=0.0)
-        if isinstance(error, CancelledError):
+        form = self.forms.of(model, position)
+        if isinstance(error, CancelledError) or self.forms.rejected(model, form, error, position):
             asked.uncounted += 1
             return Next(retry_in_s=0.0)
         if isinstance(error, ParseError):
             follows = self._about_text(asked, reply, error)
         else:
-            # A queue that is full uses up no retry.
-            asked.uncounted += isinstance(error, RateLimitError)
+            # A queue that took none of the batch uses up no retry.
+            asked.uncounted += isinstance(error, RateLimitError) and reply.http_status is None
             follows = self._decide(asked, error)
         # Hours have passed: there is nothing to wait for.
         return follows if follows.retry_in_s is None else replace(follows, retry_in_s=0.0)

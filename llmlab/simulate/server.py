@@ -159,7 +159,9 @@ class Server:
         if path == "/v1/chat/completions" and request.method == "POST":
             return await self._chat(request, query)
         if path.startswith(("/v1/files", "/v1/batches")):
-            return await self._send(request, await self._queued(request, path.removeprefix("/v1")), {})
+            reply = await self._queued(request, path.removeprefix("/v1"))
+            await asyncio.sleep(reply.delay_s)
+            return await self._send(request, reply, {})
         return await self._send(request, self.service.elsewhere(request.method, path), {})
 
     async def _queued(self, request: Any, path: str) -> Reply:

@@ -1,11 +1,12 @@
 """Requests become JSONL files no larger than a provider takes; result lines become the replies that a live call gives."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from llmlab.client.batch import Problem
-from llmlab.client.batch_lines import missing_line, read_lines, refused_lines, write_line
+from llmlab.client.batch import BatchState, Problem
+from llmlab.client.batch_lines import lacking_lines, read_lines, refused_lines, write_line
 from llmlab.client.images import image
 from llmlab.errors import InputError
 
@@ -71,7 +72,7 @@ def test_a_line_without_an_answer_is_an_ordinary_error(line, kind, billed):
 
 
 def test_lines_that_are_no_results_are_passed_over():
-    content = b"\n".join([b"", b"{", b"[1]", b"null", b'{"custom_id": 3}', result("ok"), result("cut")[:40]])
+    content = b"\n".join([b"", b"{", b"[1]", b"null", b'{"custom_id": null}', result("ok"), result("cut")[:40]])
     assert [custom_id for custom_id, _ in read_lines(content)] == ["ok"]
 
 
@@ -82,8 +83,20 @@ def test_a_key_that_is_echoed_is_taken_out():
     assert key not in str(reply)
 
 
-def test_a_missing_line_may_have_been_paid_for():
-    assert missing_line().may_be_billed
+@pytest.mark.parametrize(
+    ("status", "is_whole", "kind", "billed"),
+    [
+        ("completed", True, "BadResponseError", True),
+        ("gone", False, "BadResponseError", True),
+        ("cancelled", False, "BadResponseError", True),
+        ("cancelled", True, "CancelledError", False),
+        ("expired", True, "TimeoutError", False),
+        ("failed", True, "OverloadedError", False),
+    ],
+)
+def test_a_missing_line_may_have_been_paid_for_unless_the_batch_never_came_to_it(status, is_whole, kind, billed):
+    replies = lacking_lines(replace(BatchState.gone("b"), status=status), 2, is_whole=is_whole)
+    assert [(type(reply.error).__name__, reply.may_be_billed) for reply in replies] == [(kind, billed)] * 2
 
 
 @pytest.mark.parametrize(

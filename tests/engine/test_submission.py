@@ -41,7 +41,7 @@ async def submissions(simulated, tmp_path):
             stack.push_async_callback(client.close)
             attempts = Attempts(setup, chat, start.store, start.journal, Tally(len(start.positions)))
             made = Submissions(
-                attempts.writer, attempts.intake, start.journal, client, Patience(5.0), "account", *limits
+                attempts.writer, attempts.intake, start.journal, client, Patience(5.0, 0.0), "account", *limits
             )
             made.add(carry_over(setup, start.positions, start.store))
             return made
@@ -79,15 +79,13 @@ async def test_a_batch_has_one_model_and_every_name_once(submissions):
 async def test_a_full_queue_gets_one_smaller_batch_at_a_time(submissions):
     some = submissions(models=("m", "n"))
     (first, other), _ = await submitted(some)
-    assert some.make_room(first, {other.nonce: other}, "full") is None
+    assert some.make_room("m", 10, {first.nonce: first}, "full") is None
+    assert some.make_room("m", 10, {other.nonce: other}, "full") is None
     some.add(first.asked.values())
     batches = {other.nonce: other}
     _, end = await submitted(some, batches)
     assert ([len(batch.asked) for batch in batches.values()], end) == ([10, 5], None)
-    second = list(batches.values())[-1]
-    assert some.make_room(second, batches, "full") is None
-    single = type(second)(9, "x", "m", second.state, dict(list(second.asked.items())[:1]), 0.0, None)
-    stop = some.make_room(single, {}, "full of others")
+    stop = some.make_room("m", 1, {other.nonce: other}, "full of others")
     assert (stop.models, stop.reason) == (frozenset({"m"}), "batch: full of others")
 
 
