@@ -102,27 +102,31 @@ def check_level(level: float) -> None:
         raise InputError(f"level must be between 0 and 1, not {level!r}.")
 
 
-# How many cases of the usual weight are added, so that a few hits do not decide alone how heavy hits are.
-USUAL = 3.0
+# How many cases of the usual weight are added, so that a few do not decide alone how heavy they are.
+USUAL = 0.25
 
 
-def heaviness(weights: np.ndarray, usual: float, one: float, *, finite: bool) -> float:
-    """How much variance a unit of weight brings, as these cases and a few usual ones have it.
+def heaviness(weights: np.ndarray, which: np.ndarray) -> float:
+    """The weight of a unit of weight among these cases: how much variance it brings. Of equal weights, just that.
 
     Parameters
     ----------
-    usual : float
-        The heaviness to be expected.
-    one : float
-        The weight of a usual case.
-    finite : bool
-        Whether chance is only in the sampling from a finite number of units, of which a weight of 1 leaves none out.
+    weights : ndarray of float
+        Of all cases.
+    which : ndarray of bool
+        Those cases that are meant.
     """
-    variance = weights * (weights - finite)
-    return float((variance.sum() + USUAL * one * usual) / (weights.sum() + USUAL * one))
+    usual = (weights**2).sum() / weights.sum()
+    added = USUAL * weights.mean()
+    return float(((weights[which] ** 2).sum() + added * usual) / (weights[which].sum() + added))
 
 
-def effective_n(weights: np.ndarray, hit: np.ndarray, *, finite: bool = False, usual_hit: float | None = None) -> float:
+def mean_weight(weights: np.ndarray, which: np.ndarray) -> float:
+    """The mean weight of some cases; parameters as of `heaviness`."""
+    return float((weights[which].sum() + USUAL * weights.mean()) / (which.sum() + USUAL))
+
+
+def effective_n(weights: np.ndarray, hit: np.ndarray) -> float:
     """How many equally weighted cases tell as much about the share of hits as these; of weights 1, all of them.
 
     Parameters
@@ -130,16 +134,8 @@ def effective_n(weights: np.ndarray, hit: np.ndarray, *, finite: bool = False, u
     weights : ndarray of float
         1 / probability of each case.
     hit : ndarray of bool
-    finite : bool
-        See `heaviness`.
-    usual_hit : float, optional
-        The heaviness of hits to be expected; by default as if they were spread evenly.
     """
     if not len(weights):
         return 0.0
-    even, one = float((weights * (weights - finite)).sum() / weights.sum()), float(weights.mean())
     share = weights[hit].sum() / weights.sum()
-    hits = heaviness(weights[hit], even if usual_hit is None else usual_hit, one, finite=finite)
-    others = heaviness(weights[~hit], even, one, finite=finite)
-    per_weight = (1 - share) * hits + share * others
-    return float(weights.sum() / per_weight) if per_weight > 0 else math.inf
+    return float(weights.sum() / ((1 - share) * heaviness(weights, hit) + share * heaviness(weights, ~hit)))

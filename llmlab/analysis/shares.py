@@ -96,8 +96,8 @@ def corrected(predictions: pd.DataFrame, gold: pd.DataFrame) -> pd.DataFrame:
         for label in labels:
             f = (coded.said == label).astype(float)
             y = (coded.label == label).astype(float)
-            cells = [cell_of(coded, label, f == said, beyond=False) for said in (0.0, 1.0)]
-            slope = cells[1].hits - cells[0].hits if all(cell.n > 0 for cell in cells) else 0.0
+            cells = [cell_of(coded, label, f == said) for said in (0.0, 1.0)]
+            slope = cells[1].hits - cells[0].hits if all(len(cell.odd) for cell in cells) else 0.0
             outcome = slope * f
             # Weights that add up to the number of units, so that the mean is the corrected share.
             outcome[coded.coded] += coded.weight * len(f) / coded.weight.sum() * (y - slope * f[coded.coded])

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 import llmlab as ll
@@ -43,10 +44,32 @@ def test_three_estimates_by_hand():
     assert bug.loc["by hand", "share"] == pytest.approx(4 / 8)
     assert bug.loc["corrected", "share"] == pytest.approx(8 / 20 * 3 / 4 + 12 / 20 * 1 / 4)
     assert bug.loc["naive", ["low", "high"]].tolist() == pytest.approx(proportion_confint(8, 20, method="wilson"))
-    # Of a finite number of units 8 of 20 tell as much as 8 / (1 - 8/20) of very many.
+
+
+def middle(chances):
+    """The middle 95 % of a whole number out of 20 units, with half of the chance of its ends, as shares."""
+    until = np.concatenate([[0], np.cumsum(chances)])
+    return (np.interp([0.025, 0.975], until, np.arange(len(until))) - 0.5) / 20
+
+
+def test_intervals_are_those_of_scipy_and_statsmodels():
+    found = analysis.shares(*experiment(SAID, TRUTH, CODED))
+    bug = found[found["label"] == "bug"].set_index("estimate")[["low", "high"]]
+    # By hand 4 of 8 are bugs, and 12 units are left, with half a case added to either side.
+    hand = np.concatenate([np.zeros(4), stats.betabinom.pmf(range(13), 12, 4.5, 4.5)])
+    assert bug.loc["by hand"].tolist() == pytest.approx(middle(hand), abs=0.015)
+    # The sheet has 2 errors; (2 + 1/2) × 40 % is one about bugs, and the harmonic sum of 1/2 and 1 is 1/3.
+    of_bugs = stats.betabinom.pmf(range(5), 4, 1 + 1 / 3, 3 + 1 / 3)[::-1]
+    of_others = stats.betabinom.pmf(range(9), 8, 1 + 1 / 3, 3 + 1 / 3)
+    both = np.concatenate([np.zeros(4), np.convolve(of_bugs, of_others)])
+    assert bug.loc["corrected"].tolist() == pytest.approx(middle(both), abs=0.015)
+
+
+def test_about_the_population_intervals_are_wider():
+    found = analysis.shares(*experiment(SAID, TRUTH, CODED))
     beyond = analysis.shares(*experiment(SAID, TRUTH, CODED), beyond=True)
     hand = beyond[beyond["label"] == "bug"].set_index("estimate").loc["by hand"]
-    assert hand[["low", "high"]].tolist() == pytest.approx(proportion_confint(4, 8, method="wilson"))
+    assert hand[["low", "high"]].tolist() == pytest.approx(proportion_confint(4, 8, method="jeffreys"), abs=0.01)
     wider = beyond["high"] - beyond["low"] - (found["high"] - found["low"])
     assert (wider[beyond["estimate"] != "naive"] > 0).all()
     assert (wider[beyond["estimate"] == "naive"] == 0).all()
@@ -54,10 +77,9 @@ def test_three_estimates_by_hand():
 
 def drawn(seed, more):
     """A model that is right in 80 %, and a sheet."""
-    rng = np.random.default_rng([seed, 1])
-    predictions = coverage.predictions(0.8, rng)
+    predictions = coverage.predictions(coverage.SAME, 0.8, np.random.default_rng([seed, 1]))
     sheet = analysis.draw_sheet(predictions, pd.DataFrame(index=range(coverage.UNITS)), 80, more=more, seed=seed)
-    return predictions, sheet.assign(label=[coverage.LABELS[coverage.GOLD[unit]] for unit in sheet["unit_id"]])
+    return predictions, sheet.assign(label=[coverage.LABELS[coverage.SAME[unit]] for unit in sheet["unit_id"]])
 
 
 @pytest.mark.parametrize("more", [None, "disagreement"])
@@ -93,7 +115,7 @@ def test_the_mean_of_the_corrected_outcome_is_the_corrected_share(more):
 @pytest.mark.parametrize("accuracy", [0.6, 0.97])
 @pytest.mark.parametrize("more", [None, "disagreement"])
 def test_the_intervals_hold_the_true_share_and_are_narrower_than_by_hand(accuracy, more):
-    table = coverage.cell(accuracy, more, 60)
+    table = coverage.cell(accuracy, more, True, 60)
     corrected = table.xs("corrected", level="estimate")
     # Three standard errors around 95 %; tests/benchmarks/coverage.py draws 1,000.
     assert (corrected["holds"] > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)).all()
@@ -135,7 +157,7 @@ def test_it_is_said_how_many_more_labels_would_halve_the_interval():
     predictions, sheet = drawn(3, None)
     row = analysis.shares(predictions, sheet).set_index(["label", "estimate"]).loc[("often", "by hand")]
     more = analysis.draw_sheet(predictions, pd.DataFrame(index=range(250)), 80 + int(row["more_to_halve"]), seed=4)
-    more = more.assign(label=[coverage.LABELS[coverage.GOLD[unit]] for unit in more["unit_id"]])
+    more = more.assign(label=[coverage.LABELS[coverage.SAME[unit]] for unit in more["unit_id"]])
     after = analysis.shares(predictions, more).set_index(["label", "estimate"]).loc[("often", "by hand")]
     assert (after["high"] - after["low"]) / (row["high"] - row["low"]) == pytest.approx(0.5, abs=0.08)
     assert pd.isna(analysis.shares(predictions, sheet).set_index("estimate").loc["naive", "more_to_halve"]).all()
