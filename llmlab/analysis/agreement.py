@@ -95,23 +95,28 @@ def _rows(
         yield row(", ".join(names), persons)
     for arm, table in zip(arms, tables, strict=True):
         yield row("runs", table, arm.arm)
-    majority = majority_codes(persons, len(scale.labels))
+    majority = majority_codes(persons)
     for arm, table in zip(arms, tables, strict=True):
-        agreed = majority_codes(table, len(scale.labels))
+        agreed = majority_codes(table)
         for at, name in enumerate(names):
             yield row(f"consensus, {name}", np.column_stack([agreed, persons[:, at]]), arm.arm)
     for arm, table in zip(arms, tables, strict=True):
         if len(names) > 1:
-            agreed = majority_codes(table, len(scale.labels))
+            agreed = majority_codes(table)
             yield row("consensus, majority of the humans", np.column_stack([agreed, majority]), arm.arm)
     if names:
         yield row("all runs and humans", np.column_stack([*tables, persons]))
 
 
-def majority_codes(table: np.ndarray, labels: int) -> np.ndarray:
+def majority_codes(table: np.ndarray) -> np.ndarray:
     """The most frequent code of each unit, the first of equally frequent ones; -1 where there is none."""
-    counts = (table[:, :, None] == np.arange(labels)).sum(axis=1)
-    return np.where(counts.sum(axis=1) > 0, counts.argmax(axis=1) if labels else -1, -1)
+    if not table.shape[1]:
+        return np.full(len(table), -1)
+    alike = (table[:, :, None] == table[:, None, :]).sum(axis=2)
+    times = np.where(table >= 0, alike, 0)
+    most = times.max(axis=1, keepdims=True)
+    found = np.where(times == most, table, np.iinfo("int64").max).min(axis=1)
+    return np.where(most[:, 0] > 0, found, -1)
 
 
 def _labels(prediction: pd.Series, people: pd.DataFrame) -> tuple[pd.Index, bool]:
@@ -125,5 +130,6 @@ def _labels(prediction: pd.Series, people: pd.DataFrame) -> tuple[pd.Index, bool
 
 def _recoded(table: pd.DataFrame, labels: pd.Index, scale: Scale) -> pd.DataFrame:
     """Codes of `labels` as codes of the scale."""
-    place = np.append([list(scale.labels).index(one) for one in labels], -1).astype("int64")
+    known = {repr(label): code for code, label in enumerate(scale.labels)}
+    place = np.array([*(known[repr(label)] for label in labels), -1], "int64")
     return pd.DataFrame(place[table.to_numpy()], index=table.index)

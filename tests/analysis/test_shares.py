@@ -112,8 +112,7 @@ def test_the_mean_of_the_corrected_outcome_is_the_corrected_share(more):
     assert untouched.groupby("predicted")["outcome"].nunique().tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("accuracy", [0.6, 0.97])
-@pytest.mark.parametrize("more", [None, "disagreement"])
+@pytest.mark.parametrize(("accuracy", "more"), [(0.97, None), (0.6, "disagreement")])
 def test_the_intervals_hold_the_true_share_and_are_narrower_than_by_hand(accuracy, more):
     table = coverage.cell(accuracy, more, True, 60)
     corrected = table.xs("corrected", level="estimate")

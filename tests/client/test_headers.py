@@ -90,7 +90,7 @@ names = st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset", "
 values = st.text(max_size=30) | st.from_regex(r"[0-9:.TZ+\-e ]{1,25}", fullmatch=True)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(names, values), st.text(max_size=60))
 def test_no_header_is_so_odd_that_it_raises_or_gives_no_wait(headers, text):
     wait = retry_after_s(headers, text)

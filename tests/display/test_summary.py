@@ -224,14 +224,14 @@ def test_nothing_was_asked():
     assert "cost $0" in text
 
 
-def test_a_hundred_thousand_trials_stay_compact():
+def test_many_trials_stay_compact():
     rng = np.random.default_rng(1)
     answers = [
         errors.TimeoutError("slow") if at % 20 == 0 else "abc"[label]
-        for at, label in enumerate(rng.integers(0, 3, 100_000))
+        for at, label in enumerate(rng.integers(0, 3, 20_000))
     ]
     results = make(answers, runs=2, categories=["a", "b", "c"])
-    assert len(results.predictions) == len(results.attempts) == 100_000
+    assert len(results.predictions) == len(results.attempts) == 20_000
     page = results._repr_html_()
     assert len(page) < 10_000
 

@@ -33,7 +33,7 @@ async def test_there_are_never_more_tasks_than_slots(provider):
 
     watching = asyncio.create_task(watch())
     before = len(asyncio.all_tasks())
-    results = await ask(client, texts(500), runs=4, max_concurrent=16)
+    results = await ask(client, texts(100), runs=4, max_concurrent=16)
     over.set()
     await watching
     assert results.predictions["status"].eq("ok").all()

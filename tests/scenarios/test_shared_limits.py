@@ -1,6 +1,6 @@
 """Several real processes on one key against a strict provider: nothing is refused and nothing lost, whatever happens.
 
-All are played at the same time, each against a provider of its own. How fast they are is recorded in
+All are played at the same time in one test, each against a provider of its own. How fast they are is recorded in
 `tests/benchmarks/SHARED.md`, and asserted nowhere.
 """
 
@@ -10,17 +10,13 @@ import contextlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from tests.benchmarks.shared import kill_one, play, redis, stop_one, without_redis
 
 NO_REDIS = shutil.which("redis-server") is None and shutil.which("valkey-server") is None
 
 
-@pytest.fixture(scope="module")
-def played(tmp_path_factory):
+def played(folder):
     """What came of each situation, by its name."""
-    folder = tmp_path_factory.mktemp("shared")
     with ThreadPoolExecutor(4) as pool, contextlib.ExitStack() as servers:
 
         def begin(where, processes, units, **options):
@@ -37,7 +33,16 @@ def played(tmp_path_factory):
         return {name: one.result() for name, one in begun.items()}
 
 
-def test_four_processes_share_one_limit_although_their_clocks_differ(played):
+def test_nothing_is_refused_and_nothing_lost(tmp_path):
+    came = played(tmp_path)
+    four_processes_share_one_limit_although_their_clocks_differ(came)
+    the_others_go_on_when_one_is_killed(came)
+    one_that_stood_still_sends_no_burst_when_it_goes_on(came)
+    if not NO_REDIS:
+        without_the_store_each_keeps_to_its_part_says_so_and_comes_back(came)
+
+
+def four_processes_share_one_limit_although_their_clocks_differ(played):
     four = played["four on a file"]
     assert (four.answered, four.refused) == (400, 0)
     assert four.most_in_window <= 250
@@ -45,21 +50,20 @@ def test_four_processes_share_one_limit_although_their_clocks_differ(played):
     assert four.least_share >= 0.5
 
 
-def test_the_others_go_on_when_one_is_killed(played):
+def the_others_go_on_when_one_is_killed(played):
     left = played["one killed"]
     assert left.refused == 0
     assert [one["answered"] for one in left.processes] == [200]
     assert left.messages == []
 
 
-def test_one_that_stood_still_sends_no_burst_when_it_goes_on(played):
+def one_that_stood_still_sends_no_burst_when_it_goes_on(played):
     both = played["one stopped"]
     assert (both.answered, both.refused) == (400, 0)
     assert both.most_in_window <= 250
 
 
-@pytest.mark.skipif(NO_REDIS, reason="no redis-server")
-def test_without_the_store_each_keeps_to_its_part_says_so_and_comes_back(played):
+def without_the_store_each_keeps_to_its_part_says_so_and_comes_back(played):
     both = played["Redis gone"]
     assert (both.answered, both.refused) == (440, 0)
     assert both.most_in_window <= 250
