@@ -17,8 +17,13 @@ CHANGE = {
 }
 """What a run can wait for, the strongest first, and what would make it shorter."""
 
+AFTER_REFUSALS = {"rate limit": "nothing, since the provider refuses more than this (429)"}
+"""What is true instead where many requests were refused."""
+
 # So many failures in a row, with no answer between them, are an outage and no accident.
 _IN_A_ROW = 3
+# A smaller share of refused requests is chance, or somebody else's on the key, and not the limit.
+_MANY_REFUSED = 0.01
 _NO_CAPACITY = ("ConnectionError", "OverloadedError")
 
 
@@ -52,7 +57,8 @@ def bottleneck(attempts: pd.DataFrame) -> pd.DataFrame:
     seconds = np.bincount(strongest[strongest >= 0], length[strongest >= 0], minlength=len(CHANGE))
     table = pd.DataFrame({"waited_for": list(CHANGE), "seconds": seconds})
     table["share"] = seconds / max(seconds.sum(), np.finfo(float).tiny)
-    table["change"] = list(CHANGE.values())
+    refused = float(attempts["http_status"].eq(429).sum()) >= _MANY_REFUSED * max(1, len(attempts))
+    table["change"] = list((CHANGE | AFTER_REFUSALS if refused else CHANGE).values())
     return table[seconds > 0].sort_values("seconds", ascending=False, kind="stable").reset_index(drop=True)
 
 

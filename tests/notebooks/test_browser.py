@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import time
 
 import pytest
 
@@ -109,10 +108,8 @@ def test_stop_in_a_long_run_gives_partial_results(page, pictures, lab):
     advanced(page, 3)
     take(page, pictures, "live")
     assert re.search(r"ETA \d", page.locator(".llmlab-progress").inner_text())
-    started = time.monotonic()
     page.locator("button.jupyter-button", has_text="Stop").click()
     page.locator(".llmlab-results").wait_for()
-    assert time.monotonic() - started < 10
     results = page.locator(".llmlab-results").inner_text()
     assert "240 trials" in results
     assert "stopped by the Stop button" in results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 
 import nbformat
 import pytest
@@ -75,10 +74,8 @@ def test_an_interrupt_gives_what_was_answered_and_the_next_cell_runs(kernel):
     cell = kernel.start("results = await ll.run_experiment(units, **settings()); report(results)")
     queued = kernel.start("print('next', len(results.predictions))")
     kernel.advanced(2)
-    start = time.monotonic()
     kernel.manager.interrupt_kernel()
     report = reported(kernel.finish(cell))
-    assert time.monotonic() - start < 2
     # What was in flight is answered: nothing failed, nothing was cut off.
     assert set(report["status"]) == {"ok", "not_run"}
     assert report["attempts"] == {"ok": report["status"]["ok"]}
@@ -91,10 +88,8 @@ def test_a_click_on_stop_ends_the_awaiting_cell_with_partial_results(kernel):
     cell = kernel.start("results = await ll.run_experiment(units, **settings()); report(results)")
     button = kernel.opened("ButtonModel")
     kernel.advanced(2)
-    start = time.monotonic()
     kernel.click(button)
     messages = kernel.finish(cell)
-    assert time.monotonic() - start < 2
     report = reported(messages)
     assert set(report["status"]) == {"ok", "not_run"}
     assert report["stopped"].startswith("stopped by the Stop button; ")

@@ -1,5 +1,6 @@
 """The shipped notebooks run from top to bottom, are short, ask one question, and are stored without outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -24,11 +25,56 @@ def test_is_short_and_stripped(path):
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
 
 
+# What the text of a notebook says, asked of its own variables after its last cell.
+CLAIMS = {
+    "quickstart": """
+assert numbers["answered"] == numbers["trials"] == len(predictions) == 750
+assert numbers["attempts"] == len(attempts) > 750
+assert attempts["throttled"].mean() > 0.9
+assert attempts["http_status"].ne(429).all()
+assert consensus > single > 0.7
+assert 125 < numbers["units_agreeing"] < numbers["units_compared"] == 250
+assert numbers["cost_usd"] > 0 and numbers["unknown_cost"] == 0
+assert results.table("gold")["confidence"].between(0.3, 1).all()
+""",
+    "rate_limits": """
+assert tiers["refused"].sum() == 0 and tiers["requests"].sum() == 600
+assert (tiers["waited (%)"] > 90).all()
+assert 0 < refusals.refused < 0.3 * refusals.requests
+assert wrong["answered"] == wrong["trials"] == 250
+assert main["waited_for"] == "rate limit"
+changes = too_fast.bottleneck().set_index("waited_for")["change"]
+assert "a lower requests_per_minute" in changes["provider's pause"]
+assert "429" in changes["rate limit"]
+""",
+    "failures_and_rerun": """
+wrong_calls = first.summary()["unusable_attempts"] / first.summary()["attempts"]
+assert 0.35 < wrong_calls < 0.55
+assert 150 < ok[0] < 250 and ok[0] < ok[1]
+assert (first.failed["attempts"] == 3).all()
+assert len(again.attempts) > len(first.attempts)
+assert 0 < kept["ok"] < 100 and kept["ok"] == calls and kept["not_run"] == 250 - calls
+asked = resumed["requests"].tolist()
+assert 0 < asked[0] < 250 and asked[0] + asked[1] == 250
+assert asked[2:] == [0, 250, 250] and twice == 0
+assert resumed["answered"].tolist()[1:] == [250, 250, 500, 250]
+assert len(ll.experiments(journal)) == 5
+""",
+}
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_from_top_to_bottom(path):
+def test_runs_from_top_to_bottom_and_what_it_says_is_true(path):
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(CLAIMS.get(path.stem, "")))
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(FOLDER)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
-    assert outputs
+    text = "\n".join(str(output) for output in outputs)
+    assert "ConnectionError" not in text
+    # Each question of the first cell has an answer with a number in the last.
+    questions = re.findall(r"^\d\. ", notebook.cells[0].source, flags=re.MULTILINE)
+    answers = "\n".join(output.get("text", str(output)) for output in notebook.cells[-2].get("outputs", []))
+    for question in questions:
+        assert re.search(rf"^{re.escape(question)}.*\d", answers, flags=re.MULTILINE)
