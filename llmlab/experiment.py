@@ -34,12 +34,13 @@ class Experiment:
         positions: Sequence[int] | None = None,
         before: Results | None = None,
         found: Found | None = None,
+        live: bool = False,
     ) -> None:
         self._setup = setup
-        start = engine.begin(setup, positions, before, found)
+        start = engine.begin(setup, positions, before, found, live=live)
         self._found = start.journal.found
         try:
-            self._run = engine.Run(setup, start.positions, start.store, start.journal)
+            self._run = engine.Run(setup, start)
         except BaseException:
             start.journal.release()
             raise
@@ -229,8 +230,8 @@ def run_experiment(
         what is in flight or of unknown cost at its worst case.
     prices : mapping, optional
         Your own prices: ``{"my-model": (0.20, 0.80)}`` in US dollars per million tokens in and out, third for cached
-        ones in. Else the provider's own count, else the list's, at the tier that was served. A server on this machine
-        or in a private network has no price unless it is given here.
+        ones in; the batch queue counts at half of them. Else the provider's own count, else the list's, at the tier
+        that was served. A server on this machine or in a private network has no price unless it is given here.
     keep_reasoning : bool
         Whether the model's thinking is kept, as the column `reasoning` of `attempts`.
     batch : bool or "again"
@@ -298,14 +299,14 @@ def start_experiment(*arguments: Any, **settings: Any) -> Experiment:
 
 @takes_what(run_experiment)
 def estimate(*arguments: Any, pilot: int = 0, **settings: Any) -> Pending[Estimate]:
-    """What an experiment will take, before it is run: calls, tokens, dollars, minutes.
+    """What an experiment will take, before it is run: calls, tokens, dollars, minutes; with `batch` dollars both ways.
 
     Takes what `run_experiment` takes, and:
 
     Parameters
     ----------
     pilot : int
-        Ask that many units now (run 1, of every model and prompt) and reckon from them. The answers count:
+        Ask that many units now, live (run 1, of every model and prompt), and reckon from them. The answers count:
         ``results = await estimate.pilot.rerun_failed()`` asks the rest. With 0 nothing is sent, and the tokens are
         reckoned from the characters of a sample of prompts.
 
@@ -324,7 +325,9 @@ def estimate(*arguments: Any, pilot: int = 0, **settings: Any) -> Pending[Estima
 
 
 async def _estimate(setup: Setup, positions: Sequence[int]) -> Estimate:
-    return engine.forecast(setup, await Experiment(setup, positions=positions).in_foreground() if positions else None)
+    if not positions:
+        return engine.forecast(setup)
+    return engine.forecast(setup, await Experiment(setup, positions=positions, live=True).in_foreground())
 
 
 @takes_what(run_experiment)

@@ -96,8 +96,11 @@ def _batch(one: QueuedBatch, now: float) -> str:
     where = f"batch {one.number} of {one.of}: {one.done:,} of {one.total:,} done"
     if one.submitted_at is None:
         return f"{where} · to be submitted"
-    ends = "" if one.ends_by is None else f" · ends by {_moment(one.ends_by, now)}"
-    return f"{where} · submitted {_moment(one.submitted_at, now)}{ends}"
+    submitted = f"{where} · submitted {_moment(one.submitted_at, now)}"
+    if one.ends_by is None:
+        return submitted
+    # Providers may be late: the batch goes on, and is waited for.
+    return f"{submitted} · {'ends' if one.ends_by > now else 'was to end'} by {_moment(one.ends_by, now)}"
 
 
 def _moment(at: float, now: float) -> str:

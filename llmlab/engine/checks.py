@@ -47,6 +47,8 @@ def choices(setup: Setup) -> None:
         raise InputError(f'progress must be True, False, "text" or "widget", not {setup.progress!r}.')
     if setup.batch not in (True, False, "again"):
         raise InputError(f'batch must be True, False or "again", not {setup.batch!r}.')
+    if setup.batch and tier_asked(setup.request) is not None:
+        raise InputError(f"batch=True is a tier of its own: leave out service_tier={tier_asked(setup.request)!r}.")
     if setup.batch and setup.journal is None:
         raise InputError(
             'batch=True needs a journal, as in journal="study.sqlite": it takes hours and outlives the kernel, '

@@ -17,7 +17,7 @@ import pandas as pd
 
 from llmlab.client import prompt_tokens
 from llmlab.engine.preview import preview, warnings
-from llmlab.engine.pricing import tier_asked
+from llmlab.engine.pricing import BATCH, tier_asked
 from llmlab.engine.setup import Setup
 from llmlab.errors import EmptyInputError, InputError
 from llmlab.records import Usage
@@ -26,6 +26,7 @@ SAMPLE = 200
 SPREAD = 1.3
 LABEL_TOKENS, TEXT_TOKENS, THINKING_TOKENS = (4, 60), (20, 1000), 4096
 UNKNOWN_COMPLETION = 4096
+_DOLLARS = ("usd_low", "usd_high", "batch_usd_low", "batch_usd_high")
 HEADROOM = 1.3
 
 
@@ -75,7 +76,9 @@ class Estimate:
     prompt_tokens, completion_tokens : tuple of int
         Low and high.
     usd : tuple of float, or None
-        Low and high in US dollars; `None` if the price of a model is unknown.
+        Low and high in US dollars, all asked live; `None` if the price of a model is unknown.
+    batch_usd : tuple of float, or None
+        The same through the provider's batch queue, but for one live trial of each model and prompt.
     minutes : float or None
         At the limits given; `None` if there are none and no pilot told the latency.
     unpriced : tuple of str
@@ -86,13 +89,14 @@ class Estimate:
         What looks wrong: texts longer than the model reads, empty cells, equal texts.
     by_model : DataFrame
         `model`, `calls`, `prompt_tokens_low`, `prompt_tokens_high`, `completion_tokens_low`, `completion_tokens_high`,
-        `usd_low`, `usd_high`.
+        `usd_low`, `usd_high`, `batch_usd_low`, `batch_usd_high`.
     """
 
     calls: int
     prompt_tokens: tuple[int, int]
     completion_tokens: tuple[int, int]
     usd: tuple[float, float] | None
+    batch_usd: tuple[float, float] | None
     minutes: float | None
     unpriced: tuple[str, ...]
     pilot: Any
@@ -130,19 +134,22 @@ class Estimate:
             parts.append(f"<b>{head}</b><pre style='white-space:pre-wrap;margin:2px 0 10px'>{text}</pre>")
         return f"<details><summary>messages as they are sent</summary>{''.join(parts)}</details>" if parts else ""
 
+    def _money(self, usd: tuple[float, float] | None) -> str:
+        if usd is None:
+            return f"unknown (no price for {', '.join(self.unpriced)})"
+        return f"${usd[0]:,.4f} to ${usd[1]:,.4f}"
+
     def _lines(self) -> list[tuple[str, str]]:
-        if self.usd is None:
-            money = f"unknown (no price for {', '.join(self.unpriced)})"
-        else:
-            money = f"${self.usd[0]:,.4f} to ${self.usd[1]:,.4f}"
         time = "unknown: no limit is set" if self.minutes is None else f"about {self.minutes:,.1f} min at the limits"
+        queued = [("batch", f"{self._money(self.batch_usd)}, within 24 h")] if self.setup.batch else []
         source = "the count of characters" if self.pilot is None else f"a pilot of {_piloted(self.pilot):,} trials"
         return [
             ("calls", f"{self.calls:,}"),
             ("tokens in", f"{self.prompt_tokens[0]:,} to {self.prompt_tokens[1]:,}"),
             ("tokens out", f"{self.completion_tokens[0]:,} to {self.completion_tokens[1]:,}"),
-            ("cost", money),
+            ("live" if queued else "cost", self._money(self.usd)),
             ("time", time),
+            *queued,
             ("from", source),
             *[("warning", text) for text in self.warnings],
             ("as sent", "plan.messages(3), if this is plan"),
@@ -184,19 +191,25 @@ def forecast(setup: Setup, pilot: Any = None) -> Estimate:
             calls, prompt, completion = _from_pilot(pilot, str(model), int(trials))
         else:
             calls, prompt, completion = int(trials), *_from_characters(setup, int(trials))
-        dollars = functools.partial(setup.price_list.estimate_usd, tier=tier_asked(setup.body))
-        usd = [dollars(str(model), round(p), round(c)) for p, c in zip(prompt, completion, strict=True)]
-        rows.append([str(model), calls, *map(round, prompt), *map(round, completion), *usd])
+        dollars = functools.partial(setup.price_list.estimate_usd, str(model))
+        tokens = [(round(p), round(c)) for p, c in zip(prompt, completion, strict=True)]
+        usd = [dollars(*both, tier=tier_asked(setup.body)) for both in tokens]
+        queued = [dollars(*both, tier=BATCH) for both in tokens]
+        live = min(1.0, len(setup.prompts) / trials)
+        mixed = [
+            None if u is None or q is None else live * u + (1 - live) * q for u, q in zip(usd, queued, strict=True)
+        ]
+        rows.append([str(model), calls, *map(round, prompt), *map(round, completion), *usd, *mixed])
     names = ["prompt_tokens_low", "prompt_tokens_high", "completion_tokens_low", "completion_tokens_high"]
-    table = pd.DataFrame(rows, columns=["model", "calls", *names, "usd_low", "usd_high"])
-    table = table.astype({"usd_low": "Float64", "usd_high": "Float64"})
+    table = pd.DataFrame(rows, columns=["model", "calls", *names, *_DOLLARS]).astype(dict.fromkeys(_DOLLARS, "Float64"))
     calls, *tokens = table[["calls", *names]].sum().astype(int).tolist()
     unpriced = tuple(table.loc[table["usd_low"].isna(), "model"])
     return Estimate(
         calls=calls,
         prompt_tokens=(tokens[0], tokens[1]),
         completion_tokens=(tokens[2], tokens[3]),
-        usd=None if unpriced else (float(table["usd_low"].sum()), float(table["usd_high"].sum())),
+        usd=_sums(table, *_DOLLARS[:2]),
+        batch_usd=_sums(table, *_DOLLARS[2:]),
         minutes=_minutes(setup, calls, sum(tokens) / 2, pilot),
         unpriced=unpriced,
         pilot=pilot,
@@ -204,6 +217,12 @@ def forecast(setup: Setup, pilot: Any = None) -> Estimate:
         warnings=warnings(setup),
         setup=setup,
     )
+
+
+def _sums(table: pd.DataFrame, *names: str) -> tuple[float, float] | None:
+    """The sums of two columns; `None` if an amount in them is unknown."""
+    low, high = (table[name].sum(skipna=False) for name in names)
+    return None if pd.isna(low) or pd.isna(high) else (float(low), float(high))
 
 
 def _from_characters(setup: Setup, trials: int) -> tuple[tuple[float, float], tuple[float, float]]:

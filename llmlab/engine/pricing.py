@@ -30,7 +30,8 @@ class PriceList:
     base_url : str
         Tells the provider.
     prices : mapping, optional
-        The user's own prices by model, in US dollars per million tokens in and out, and third for cached ones in.
+        The user's own prices by model, in US dollars per million tokens in and out, and third for cached ones in; for
+        the batch queue they count half, for any other tier as they are.
     simulated : bool
         Whether it is a simulated provider, which has the list prices of the models that it plays.
 
@@ -81,7 +82,8 @@ class PriceList:
         """
         if model in self._own:
             dollars_in, dollars_out, dollars_cached = self._own[model]
-            return ((prompt - cached) * dollars_in + completion * dollars_out + cached * dollars_cached) / 1e6
+            part = _TIERS[BATCH] if tier == BATCH else 1.0
+            return part * ((prompt - cached) * dollars_in + completion * dollars_out + cached * dollars_cached) / 1e6
         known, share = self._known(model), self._flex if tier == "flex" else _TIERS.get(tier or "default")
         if known is None or share is None:
             return None

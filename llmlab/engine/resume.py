@@ -22,11 +22,14 @@ class Start:
         Open for writing.
     positions : sequence of int
         The trials to be asked.
+    live : bool
+        Whether all trials are asked live, also with `batch`.
     """
 
     store: Store
     journal: Journal | NoJournal
     positions: Sequence[int]
+    live: bool = False
 
 
 def begin(
@@ -34,6 +37,8 @@ def begin(
     positions: Sequence[int] | None = None,
     before: Results | None = None,
     found: Found | None = None,
+    *,
+    live: bool = False,
 ) -> Start:
     """Open the journal, and take in what is known.
 
@@ -45,6 +50,8 @@ def begin(
         What an earlier run of this experiment gave.
     found : Found, optional
         Which trials of the journal those of the experiment are, if an earlier run has found them.
+    live : bool
+        Whether all trials are asked live, also with `batch`.
 
     Raises
     ------
@@ -63,10 +70,10 @@ def begin(
         every = range(len(setup.plan))
         positions = [at for at in every if at not in store.answered] if store.answered else every
     submitted = {line.position for batch in journal.batches for line in batch.lines}.intersection(positions)
-    if submitted and not setup.batch:
+    if submitted and (live or not setup.batch):
         journal.release()
         raise JournalError(
             f"{len(submitted):,} trials are in the provider's batch queue and would be paid twice: go on with "
             "batch=True, which reads them, or choose another journal."
         )
-    return Start(store, journal, positions)
+    return Start(store, journal, positions, live)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,13 +15,14 @@ from llmlab.engine.attempt import Attempts
 from llmlab.engine.batch import BatchQueue
 from llmlab.engine.probes import Probes
 from llmlab.engine.queue import Asked, TrialQueue
+from llmlab.engine.resume import Start
 from llmlab.engine.screen import Screen
 from llmlab.engine.setup import Setup
 from llmlab.engine.slots import Slots
 from llmlab.engine.stages import AllLive, ThroughQueue
 from llmlab.engine.verdict import Next, Stop
 from llmlab.errors import AttemptError, JournalError
-from llmlab.results import Journal, NoJournal, Store
+from llmlab.results import Journal
 
 SHOW_EVERY_S = 0.25
 
@@ -32,12 +33,8 @@ class Run:
     Parameters
     ----------
     setup : Setup
-    positions : sequence of int
-        Which trials of the plan are asked.
-    store : Store
-        What earlier runs gave; this one adds to it.
-    journal : Journal or NoJournal
-        Closed when the run ends.
+    start : Start
+        What earlier runs gave, which this one adds to, and the journal, which is closed when the run ends.
 
     Attributes
     ----------
@@ -50,12 +47,12 @@ class Run:
         Why it ended early and what is left.
     """
 
-    def __init__(self, setup: Setup, positions: Sequence[int], store: Store, journal: Journal | NoJournal) -> None:
+    def __init__(self, setup: Setup, start: Start) -> None:
         self._loop = asyncio.get_running_loop()
-        self._setup, self._journal = setup, journal
-        self.store = store
-        before = len(store.answered - set(positions))
-        self.tally = Tally(len(positions), before=before, title=", ".join(setup.models))
+        self._setup, self._journal = setup, start.journal
+        self.store = start.store
+        before = len(self.store.answered - set(start.positions))
+        self.tally = Tally(len(start.positions), before=before, title=", ".join(setup.models))
         self.running = True
         self.stopped: str | None = None
         self._bugs: list[BaseException] = []
@@ -66,14 +63,14 @@ class Run:
             connections=setup.max_concurrent,
             learn=any(limiter.auto for limiter in limiters),
         )
-        self._attempts = Attempts(setup, self._client, store, journal, self.tally)
+        self._attempts = Attempts(setup, self._client, self.store, self._journal, self.tally)
         # Models that ended before the others, and why.
         self._ended: dict[str, Stop] = {}
         self._probes = Probes(lambda models: self._slots.probe(models))
-        self._stages: AllLive | ThroughQueue = AllLive(setup, positions, store)
-        if isinstance(journal, Journal) and setup.batch:
-            queue = BatchQueue(setup, self._attempts, journal, self.tally, self._ended.keys(), self._end)
-            self._stages = ThroughQueue(setup, positions, store, queue, self._ended.keys(), self._end)
+        self._stages: AllLive | ThroughQueue = AllLive(setup, start.positions, self.store)
+        if setup.batch and not start.live and isinstance(self._journal, Journal):
+            queue = BatchQueue(setup, self._attempts, self._journal, self.tally, self._ended.keys(), self._end)
+            self._stages = ThroughQueue(setup, start.positions, self.store, queue, self._ended.keys(), self._end)
         self._queue, self._slots = self._line_up(self._stages.first())
         self._screen = Screen(setup.progress, self.tally, limiters, self.stop)
 

@@ -70,7 +70,7 @@ def test_a_batch_says_where_it_is_and_that_nobody_has_to_wait():
         "batch 1 of 3: 0 of 50,000 done · to be submitted"
     )
     later = words.batches([queued()], now + 2 * 86_400)[0]
-    assert "submitted 14:02 on 4 Mar · ends by 14:02 yesterday" in later
+    assert "submitted 14:02 on 4 Mar · was to end by 14:02 yesterday" in later
 
 
 def test_many_batches_are_three_lines_and_the_rest():

@@ -45,9 +45,27 @@ async def test_the_answers_of_a_pilot_count(provider):
     assert "<table" in found._repr_html_()
 
 
+async def test_with_batch_it_tells_dollars_both_ways_and_the_pilot_is_live(provider, tmp_path):
+    settings = SETTINGS | {"model": "openai/gpt-4o-mini", "client": provider, "requests_per_minute": None}
+    settings |= {"batch": True, "journal": tmp_path / "j.sqlite"}
+    found = await ll.estimate(TICKETS, PROMPT, pilot=10, **settings)
+    counts = provider.counts()
+    assert (counts.requests, counts.batch_lines) == (10, 0)
+    trials = len(found.setup.plan)
+    # One trial is asked live, the rest at half the price.
+    assert found.batch_usd == pytest.approx([(1 + 1 / trials) / 2 * usd for usd in found.usd])
+    assert found.by_model[["batch_usd_low", "batch_usd_high"]].sum().tolist() == pytest.approx(found.batch_usd)
+    assert "\nlive         $" in repr(found)
+    assert "\nbatch        $" in repr(found)
+    assert "within 24 h" in repr(found)
+    plain = await ll.estimate(TICKETS, PROMPT, **settings | {"batch": False})
+    assert plain.batch_usd[1] < plain.usd[1]
+    assert "batch" not in repr(plain)
+
+
 async def test_unknown_prices_are_named_and_never_0(provider):
     found = await ll.estimate(TICKETS, PROMPT, model="nobody/knows", client=provider, **SETTINGS)
-    assert found.usd is None
+    assert found.usd is found.batch_usd is None
     assert found.unpriced == ("nobody/knows",)
     assert "nobody/knows" in repr(found)
     assert found.by_model["usd_low"].isna().all()

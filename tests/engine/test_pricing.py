@@ -88,6 +88,12 @@ def test_own_prices_come_first_and_may_have_one_for_cached_tokens():
     assert prices.estimate_usd("gpt-4o-mini", 10**6, 0) == pytest.approx(0.15)
 
 
+def test_own_prices_hold_at_every_tier_and_at_half_in_the_batch_queue():
+    prices = PriceList(OPENAI, {"mine": (1.0, 2.0, 0.1)})
+    at = {tier: prices.cost_usd("mine", Usage(1000, 100, cached_tokens=900), tier) for tier in (None, "flex", "batch")}
+    assert at[None] == at["flex"] == 2 * at["batch"] == pytest.approx((100 + 90 + 200) / 1e6)
+
+
 @pytest.mark.parametrize("prices", [3, {"m": 1}, {"m": (1,)}, {"m": (1, 2, 3, 4)}, {"m": (1, -2)}, {"m": "12"},
                                     {"m": (1, "2")}])  # fmt: skip
 def test_wrong_prices_are_named(prices):

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -57,7 +58,7 @@ async def on_a_slow_disk(client, path, count):
     start = begin(setup)
     start.journal.release()
     journal = SlowDisk.open(path, setup.asks)
-    run = Run(setup, start.positions, start.store, journal)
+    run = Run(setup, replace(start, journal=journal))
     going = asyncio.ensure_future(run.go())
     try:
         await until(lambda: client.counts().ok == count)

@@ -266,6 +266,23 @@ async def test_without_a_journal_it_is_refused_with_the_reason(simulated):
         await ll.run_experiment(TEXTS, "{text}", model="m", client=simulated(), batch=True)
 
 
+async def test_two_tiers_at_once_are_refused(simulated, path):
+    with pytest.raises(ll.InputError, match=r"a tier of its own: leave out service_tier='flex'"):
+        await ask(simulated(), path, service_tier="flex")
+
+
+async def test_a_pilot_does_not_ask_what_is_in_the_queue(simulated, path):
+    client = simulated(batch_s=2.0)
+    experiment = ll.start_experiment(
+        TEXTS, "{text}", model="m", client=client, journal=path, batch=True, progress=False
+    )
+    await until(lambda: experiment._run.tally.batches)
+    experiment.stop()
+    await experiment
+    with pytest.raises(ll.JournalError, match="are in the provider's batch queue"):
+        await ll.estimate(TEXTS, "{text}", model="m", client=client, journal=path, batch=True, progress=False, pilot=5)
+
+
 async def test_an_endpoint_without_a_queue_names_the_live_way_and_asks_nothing(recorder, path):
     results = await ll.run_experiment(
         TEXTS, "{text}", model="m", base_url=recorder.url, api_key="none", batch=True, journal=path, progress=False
