@@ -18,6 +18,8 @@ from llmlab.errors import AttemptError
 
 STATUSES = ("ok", "failed", "not_run")
 ATTEMPT_STATUSES = ("ok", "parse_error", "call_error")
+BATCH = "batch"
+"""The service tier of what a provider's batch queue gave."""
 TRIAL_KEY = ("unit_id", "model", "prompt", "experiment", "label", "run")
 # Columns of the key that are there only where several were asked, combined or counted apart.
 OPTIONAL_KEY = ("prompt", "experiment", "label")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from llmlab.records import trial_key
+from llmlab.records import BATCH, trial_key
 
 CHANGE = {
     "outage": "nothing: the provider did not answer",
     "provider's pause": "a lower requests_per_minute: the provider refused requests (429)",
     "rate limit": "a higher requests_per_minute, if the provider allows it",
     "free slots": "a higher max_concurrent",
+    "batch queue": "asking live, without batch=, at twice the price",
     "answers": "a faster model: all requests were sent",
     "retries": "shorter waits between attempts: retry=RetryPolicy(...)",
 }
@@ -32,8 +33,9 @@ def bottleneck(attempts: pd.DataFrame) -> pd.DataFrame:
 
     At every moment that is the first of: an *outage* (failures without an answer between them, until the next answer),
     the *provider's pause* (after a 429, until the next request is sent), the *rate limit* (a request waits for it),
-    *free slots* (a request waits for one of `max_concurrent`), *answers* (requests are in flight, and nothing waits),
-    *retries* (trials wait for their next attempt, and nothing is in flight). Breaks between sessions count as nothing.
+    *free slots* (a request waits for one of `max_concurrent`), the *batch queue* (requests are in the provider's),
+    *answers* (requests are in flight, and nothing waits), *retries* (trials wait for their next attempt, and nothing is
+    in flight). Breaks between sessions count as nothing.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def bottleneck(attempts: pd.DataFrame) -> pd.DataFrame:
     edges = np.unique(np.concatenate([span.ravel() for span in spans.values()]))
     length = np.diff(edges)
     covered = {name: _covered(span, edges) for name, span in spans.items()}
-    busy = covered["rate limit"] | covered["free slots"] | covered["answers"] | covered["retries"]
+    busy = np.logical_or.reduce([covered[name] for name in CHANGE if name not in ("outage", "provider's pause")])
     covered["outage"] &= busy
     covered["provider's pause"] &= covered["rate limit"]
     strongest = np.select([covered[name] for name in CHANGE], range(len(CHANGE)), -1)
@@ -75,11 +77,16 @@ def _spans(attempts: pd.DataFrame) -> dict[str, np.ndarray]:
     following = pd.Series(begin).groupby(key, sort=False).shift(-1)
     due = done + attempts["retry_in_s"].astype("Float64").to_numpy(float, na_value=np.nan)
     again = np.fmin(due, following.to_numpy(float))
+    # Frames of somebody else's making may lack the column.
+    in_queue = attempts.get("service_tier", pd.Series(index=attempts.index, dtype=object)).eq(BATCH)
+    batch = in_queue.fillna(False).to_numpy(bool)
+    calls = np.column_stack([sent, done])
     retried = following.notna().to_numpy(bool) & (again > done)
     return {
         "free slots": np.column_stack([begin, queued]),
         "rate limit": np.column_stack([queued, sent]),
-        "answers": np.column_stack([sent, done]),
+        "batch queue": calls[batch],
+        "answers": calls[~batch],
         "retries": np.column_stack([done, again])[retried],
         "provider's pause": _pauses(attempts, sent, done),
         "outage": _outages(attempts, done),

@@ -22,6 +22,7 @@ WAITS = {
     "provider's pause": "paused by the provider",
     "rate limit": "waiting for the rate limit",
     "free slots": "waiting for a free slot",
+    "batch queue": "in the provider's batch queue",
     "answers": "waiting for answers",
     "retries": "waiting to ask again",
 }

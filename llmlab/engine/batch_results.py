@@ -11,12 +11,11 @@ from llmlab.client import BatchClient, BatchState, lacking_lines, read_lines
 from llmlab.engine.attempt import Attempts
 from llmlab.engine.intake import Course
 from llmlab.engine.patience import Patience
-from llmlab.engine.pricing import BATCH
 from llmlab.engine.queue import Asked
 from llmlab.engine.submission import SLICE, Batch
 from llmlab.engine.verdict import Stop
 from llmlab.errors import CancelledError, RateLimitError
-from llmlab.records import Reply
+from llmlab.records import BATCH, Reply
 
 
 @dataclass(slots=True)
@@ -108,6 +107,8 @@ class BatchResults:
                 if isinstance(reply.error, CancelledError):
                     taken.is_cancelled = True
                 elif follows.retry_in_s is not None:
+                    # From now on it waits, and not since the batch was submitted.
+                    asked.ready_at = time.monotonic()
                     taken.due.append(asked)
         for bug in bugs:
             raise bug

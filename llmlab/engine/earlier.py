@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 
 from llmlab.client import BatchClient, BatchState
 from llmlab.engine.patience import Patience
-from llmlab.engine.pricing import BATCH
 from llmlab.engine.queue import Asked
 from llmlab.engine.request import RequestWriter
 from llmlab.engine.setup import Setup
 from llmlab.engine.submission import Batch, fingerprint
 from llmlab.errors import ConfigError
+from llmlab.records import BATCH
 from llmlab.results import Journal, Line
 
 LOOK_AGAIN_S = (0.0, 1.0, 3.0)

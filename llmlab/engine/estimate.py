@@ -17,10 +17,10 @@ import pandas as pd
 
 from llmlab.client import prompt_tokens
 from llmlab.engine.preview import preview, warnings
-from llmlab.engine.pricing import BATCH, tier_asked
+from llmlab.engine.pricing import tier_asked
 from llmlab.engine.setup import Setup
 from llmlab.errors import EmptyInputError, InputError
-from llmlab.records import Usage
+from llmlab.records import BATCH, Usage
 
 SAMPLE = 200
 SPREAD = 1.3

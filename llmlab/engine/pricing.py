@@ -8,10 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmlab.errors import InputError
-from llmlab.records import Usage
+from llmlab.records import BATCH, Usage
 
-BATCH = "batch"
-"""The tier of a provider's batch queue."""
 # The share of the list price at which a tier is served; other tiers have prices of their own.
 _TIERS = {"default": 1.0, "auto": 1.0, "standard": 1.0, "on_demand": 1.0, "performance": 1.0, "flex": 0.5, BATCH: 0.5}
 # Groq's flex tier is faster, and no cheaper.

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from llmlab.client import MOST_BYTES, MOST_LINES, BatchClient, BatchState, write_line
 from llmlab.engine.intake import Intake
 from llmlab.engine.patience import Patience
-from llmlab.engine.pricing import BATCH
 from llmlab.engine.queue import Asked
 from llmlab.engine.request import RequestWriter
 from llmlab.engine.verdict import Stop
 from llmlab.errors import AttemptError, CancelledError, RateLimitError, TooLongError, TransientError, TrialError
-from llmlab.records import Trial
+from llmlab.records import BATCH, Trial
 from llmlab.results import Journal
 
 SLICE = 500

@@ -139,8 +139,9 @@ class Findings(Answers):
         Returns
         -------
         DataFrame
-            A row for each thing that the run waited for, longest first: `waited_for` (rate limit, free slots, answers,
-            retries, provider's pause, outage), `seconds`, `share` (0 to 1), `change` (what would make it shorter).
+            A row for each thing that the run waited for, longest first: `waited_for` (rate limit, free slots, batch
+            queue, answers, retries, provider's pause, outage), `seconds`, `share` (0 to 1), `change` (what would make
+            it shorter).
         """
         return analysis.bottleneck(self.attempts)
 

@@ -37,6 +37,14 @@ def test_slots_where_a_request_waits_for_one_and_the_limit_does_not_hold_it():
     assert table.loc[0, "change"] == "a higher max_concurrent"
 
 
+def test_the_batch_queue_is_no_slow_model():
+    rows = [row("a", 0, 2), row("b", 3, 5000, http=200), row("c", 3, 5000, retry=0.0), row("c", 5004, 1, attempt=2)]
+    found = bottleneck(pd.DataFrame(rows).assign(service_tier=["default", "batch", "batch", pd.NA]))
+    assert found["waited_for"].tolist() == ["batch queue", "answers"]
+    assert found["seconds"].tolist() == pytest.approx([5000, 3])
+    assert "live" in found.loc[0, "change"]
+
+
 def test_retries_only_while_nothing_is_in_flight():
     failed = row("a", 0, 1, retry=20.0, http=500, error="OverloadedError")
     assert took(failed, row("a", 21, 1, attempt=2), row("b", 0, 11))[0] == {"answers": 12, "retries": 10}
