@@ -20,7 +20,7 @@ def completion(content="fine", *, finish="stop", usage=USAGE, **top):
 
 @contextlib.asynccontextmanager
 async def chat_server(answer=lambda body, number: completion(), tls=None):
-    """An endpoint on loopback: `answer(body, number)` gives a body, or (status, body, headers).
+    """An endpoint on loopback: `answer(body, number)` gives a body, or (status, body, headers), or is a coroutine.
 
     Gives its `url`, and `seen`: what arrived, as namespaces of `path`, `query`, `headers` and `body`.
     """
@@ -30,6 +30,7 @@ async def chat_server(answer=lambda body, number: completion(), tls=None):
         body = json.loads(await request.read())
         seen.append(SimpleNamespace(path=request.path, query=request.query, headers=request.headers, body=body))
         made = answer(body, len(seen))
+        made = await made if asyncio.iscoroutine(made) else made
         status, data, headers = made if isinstance(made, tuple) else (200, made, {})
         return web.json_response(data, status=status, headers=headers)
 

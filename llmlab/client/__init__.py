@@ -6,12 +6,13 @@ from llmlab.client.chat import ChatClient, checked_request
 from llmlab.client.endpoint import Endpoint, resolve
 from llmlab.client.images import Image, image
 from llmlab.client.redact import without
-from llmlab.client.response_format import AnswerForms
+from llmlab.client.response_format import Again, AnswerForms
 from llmlab.client.usage import prompt_tokens
 
 __all__ = [
     "MOST_BYTES",
     "MOST_LINES",
+    "Again",
     "AnswerForms",
     "BatchClient",
     "BatchState",

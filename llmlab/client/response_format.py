@@ -3,7 +3,8 @@
 Providers differ in which answer form a model takes, and in how they say that it does not. Each model begins with the
 strictest one. A refusal that names the form leads to the next simpler one at once; one in words that nobody knows leads
 to a probe: the same trial is asked with the simpler form, and if that is answered, the form was the reason. If it is
-refused without any form, too, the form was not, and no further trial of the model is probed.
+refused without any form, too, the form was not, and no further trial of the model is probed. Other trials that are
+refused meanwhile wait for what becomes of the probe.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from enum import Enum
 from typing import Any
 
 from llmlab.errors import (
@@ -34,9 +36,17 @@ _NAMES_FORM = re.compile(
 )
 # The user's own model is at fault, and a simpler form would only hide it.
 _WRONG_SCHEMA = re.compile(r"invalid (json )?schema", re.IGNORECASE)
-# How often a server must fail with one trial before that trial has a simpler form.
+# How often a server must fail before the form may be the reason.
 _FAILURES_BEFORE_PROBE = 2
 _SERVER_FAILED = re.compile(r"50[01]: ")
+
+
+class Again(Enum):
+    """Whether a trial is asked again because of the form of its answer."""
+
+    NO = "the form was not the reason, as far as anybody knows"
+    NOW = "with a simpler form"
+    AFTER_PROBE = "when it is known what becomes of the trial that tries a simpler form"
 
 
 class AnswerForms:
@@ -59,10 +69,11 @@ class AnswerForms:
                 {},
             ]
         self._level: Counter[str] = Counter()
+        # The trials that try a simpler form, and which.
         self._probes: dict[tuple[str, int], int] = {}
         self._settled: set[str] = set()
         self._answered: set[tuple[str, int]] = set()
-        self._failures: Counter[tuple[str, int]] = Counter()
+        self._failures: Counter[str] = Counter()
 
     def of(self, model: str, position: int = 0) -> dict[str, Any]:
         """The answer form of the next request of a trial, as a part of its body.
@@ -74,61 +85,80 @@ class AnswerForms:
         """
         return self._forms[max(self._level[model], self._probes.get((model, position), 0))]
 
+    def is_probed(self, model: str) -> bool:
+        """Whether a trial of this model tries a simpler form at present."""
+        return any(probed == model for probed, _ in self._probes)
+
+    def is_probe(self, model: str, position: int) -> bool:
+        """Whether this trial does."""
+        return (model, position) in self._probes
+
+    def give_up(self, model: str, position: int) -> None:
+        """To be told if a trial has ended: if it was a probe, it tells nothing."""
+        self._probes.pop((model, position), None)
+
     def answered(self, model: str, sent: Mapping[str, Any]) -> None:
         """To be told of every answer: the model takes the form `sent`."""
         level = self._forms.index(dict(sent))
         self._answered.add((model, level))
-        if level > self._level[model]:
-            self._step_down(model, level)
+        # A form that others were answered with meanwhile was not the reason.
+        if level > self._level[model] and (model, self._level[model]) not in self._answered:
+            self._level[model] = level
+        if level >= self._level[model]:
+            self._forget_probes(model)
 
-    def rejected(self, model: str, sent: Mapping[str, Any], error: AttemptError, position: int = 0) -> bool:
-        """Whether the trial is to be asked again with a simpler form, because `error` may mean that `sent` is rejected.
+    def rejected(
+        self, model: str, sent: Mapping[str, Any], error: AttemptError, position: int = 0, *, together: bool = False
+    ) -> Again:
+        """Whether the trial is to be asked again, because `error` may mean that `sent` is rejected.
 
         Parameters
         ----------
         position : int
             Of the trial.
+        together : bool
+            Whether many trials come back at the same time, so that none can wait for another's probe.
         """
         level = self._forms.index(dict(sent))
         if not isinstance(error, _MAY_BE_THE_FORM) or error.ends == "run" or error.away:
-            return False
+            return Again.NO
         if level + 1 == len(self._forms):
-            if (model, position) in self._probes:
+            if self.is_probe(model, position):
                 # Refused without any form, too: the form was not the reason.
                 self._settled.add(model)
                 self._forget_probes(model)
-            return False
+            return Again.NO
         if level < self._level[model]:
             # It was in flight when another was rejected.
-            return True
+            return Again.NOW
         said = f"{error} {error.param or ''}"
         if _WRONG_SCHEMA.search(said):
-            return False
+            return Again.NO
         if _NAMES_FORM.search(said):
-            self._step_down(model, level + 1)
-            return True
-        return self._may_probe(model, level, error, position)
-
-    def _step_down(self, model: str, level: int) -> None:
-        self._level[model] = max(self._level[model], level)
-        self._forget_probes(model)
+            self._level[model] = max(self._level[model], level + 1)
+            self._forget_probes(model)
+            return Again.NOW
+        if not self._may_be_unknown(model, level, error):
+            return Again.NO
+        if self.is_probed(model) and not self.is_probe(model, position) and not together:
+            return Again.AFTER_PROBE
+        if isinstance(error, OverloadedError) and not self.is_probe(model, position):
+            # A server that fails may do better next time.
+            self._failures[model] += 1
+            if self._failures[model] < _FAILURES_BEFORE_PROBE:
+                return Again.NO
+        self._probes[model, position] = level + 1
+        return Again.NOW
 
     def _forget_probes(self, model: str) -> None:
         self._probes = {trial: level for trial, level in self._probes.items() if trial[0] != model}
 
-    def _may_probe(self, model: str, level: int, error: AttemptError, position: int) -> bool:
-        """Whether this trial is asked again at once with a simpler form, to see if the form is the reason."""
+    def _may_be_unknown(self, model: str, level: int, error: AttemptError) -> bool:
+        """Whether nobody knows if the form is the reason."""
+        if isinstance(error, OverloadedError) and not _SERVER_FAILED.match(str(error)):
+            return False
         known = isinstance(error, (ModelNotFoundError, BadResponseError)) or error.param is not None
-        if known or model in self._settled or (model, level) in self._answered:
-            return False
-        if isinstance(error, OverloadedError):
-            # A server that fails may do better next time, so the trial has its usual retries; the last has the form.
-            self._failures[model, position] += _SERVER_FAILED.match(str(error)) is not None
-            if self._failures[model, position] >= _FAILURES_BEFORE_PROBE:
-                self._probes[model, position] = level + 1
-            return False
-        self._probes[model, position] = level + 1
-        return True
+        return not known and model not in self._settled and (model, level) not in self._answered
 
 
 _MAY_BE_THE_FORM = (RequestError, ConfigError, ModelNotFoundError, OverloadedError, BadResponseError)

@@ -52,6 +52,7 @@ class Attempts:
     Attributes
     ----------
     outages : Outages
+    forms : AnswerForms
     writer : RequestWriter
     intake : Intake
     """
@@ -61,8 +62,8 @@ class Attempts:
     ) -> None:
         self._setup, self._client, self._tally = setup, client, tally
         self._verdicts = Verdicts(setup)
-        self.outages = self._verdicts.outages
-        self.writer = RequestWriter(setup, store, self._verdicts.forms)
+        self.outages, self.forms = self._verdicts.outages, self._verdicts.forms
+        self.writer = RequestWriter(setup, store, self.forms)
         self.intake = Intake(setup, store, journal, tally, self.writer)
 
     async def carry_out(self, asked: Asked) -> Next:

@@ -107,6 +107,10 @@ class Outages:
         """To be taken when a request is sent."""
         return Mark(model, self._each[model].heard, self._all.heard)
 
+    def is_away(self, model: str) -> bool:
+        """Whether nobody is there for this model."""
+        return self._all.away or self._each[model].away
+
     def got_through(self, mark: Mark) -> int:
         """How many requests of the same model were heard of since a request was sent."""
         return self._each[mark.model].heard - mark.heard

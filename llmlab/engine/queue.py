@@ -27,6 +27,8 @@ class Asked:
         Whether the present attempt has left for the provider.
     probe : frozenset of str
         The models that are on hold and for which it is sent, to see if anybody is there again; usually none.
+    leads : bool
+        Whether it tries a simpler form of answer, and the others of its model wait for what becomes of it.
     tried : int
         Attempts of this run.
     uncounted, in_outage : int
@@ -49,6 +51,7 @@ class Asked:
     ready_at: float
     sent: bool = False
     probe: frozenset[str] = frozenset()
+    leads: bool = False
     tried: int = 0
     uncounted: int = 0
     in_outage: int = 0
@@ -76,6 +79,7 @@ class TrialQueue:
         # Each iterator that is not exhausted, with the trial that was drawn from it too early, if there is one.
         self._fresh = deque((each, deque[Asked]()) for each in fresh)
         self._ready: deque[Asked] = deque()
+        self._leading: deque[Asked] = deque()
         self._later: list[tuple[float, int, Asked]] = []
         self._order = itertools.count()
         # The models whose trials may go, and the trials put aside of those that are held back.
@@ -85,7 +89,7 @@ class TrialQueue:
     @property
     def empty(self) -> bool:
         """Whether no trial waits, and none will come."""
-        return not (self._fresh or self._ready or self._later or any(self._aside.values()))
+        return not (self._fresh or self._leading or self._ready or self._later or any(self._aside.values()))
 
     @property
     def retries_due(self) -> list[float]:
@@ -100,7 +104,7 @@ class TrialQueue:
     def put(self, asked: Asked) -> None:
         """It can go at once. A trial whose model has ended is forgotten."""
         if self._goes_on(asked):
-            self._ready.append(asked)
+            (self._leading if asked.leads else self._ready).append(asked)
 
     def put_later(self, asked: Asked) -> None:
         """It can go at its `ready_at`. A trial whose model has ended is forgotten."""
@@ -110,16 +114,18 @@ class TrialQueue:
     def wake(self, now: float) -> None:
         """Those whose time has come can go."""
         while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
+            self.put(heapq.heappop(self._later)[2])
 
     def next(self, full: Set[str] = frozenset()) -> Asked | None:
-        """The next trial of a model that is not held back; `None` if there is none at present.
+        """The next trial of a model that is not held back, or one that others wait for; `None` if there is none.
 
         Parameters
         ----------
         full : set of str
             Models that are passed over for now: enough of their trials wait for their limiter.
         """
+        if self._leading:
+            return self._leading.popleft()
         if self._open_models <= full:
             if not (self._open_models or self._aside):
                 # Every model has ended: what is left of the plan is not asked.
@@ -184,6 +190,7 @@ class TrialQueue:
         for model in gone:
             self._aside.pop(model, None)
         self._ready = deque(asked for asked in self._ready if asked.trial.model not in gone)
+        self._leading = deque(asked for asked in self._leading if asked.trial.model not in gone)
         self._later = [entry for entry in self._later if entry[2].trial.model not in gone]
         heapq.heapify(self._later)
 
@@ -192,6 +199,7 @@ class TrialQueue:
         self._open_models.clear()
         self._aside.clear()
         self._ready.clear()
+        self._leading.clear()
         self._later.clear()
         self._fresh.clear()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from llmlab.client import ChatClient
 from llmlab.display import Tally
+from llmlab.engine.adapt import adapt
 from llmlab.engine.attempt import Attempts
 from llmlab.engine.batch import BatchQueue
 from llmlab.engine.probes import Probes
@@ -20,7 +21,7 @@ from llmlab.engine.screen import Screen
 from llmlab.engine.setup import Setup
 from llmlab.engine.slots import Slots
 from llmlab.engine.stages import AllLive, ThroughQueue
-from llmlab.engine.verdict import Next, Stop
+from llmlab.engine.verdict import Stop
 from llmlab.errors import AttemptError, JournalError
 from llmlab.results import Journal
 
@@ -149,7 +150,7 @@ class Run:
 
     async def _one_attempt(self, asked: Asked) -> None:
         follows = await self._attempts.carry_out(asked)
-        self._adapt(asked, follows)
+        adapt(self._slots, self._probes, self._attempts, asked, follows, self.tally.in_flight)
         for stop in follows.stop:
             self._end(stop)
         if follows.retry_in_s is not None:
@@ -157,21 +158,6 @@ class Run:
             self._slots.again(asked, 0.0 if follows.hold else follows.retry_in_s)
         for bug in follows.bugs:
             raise bug
-
-    def _adapt(self, asked: Asked, follows: Next) -> None:
-        """How many at once, and which models are held back."""
-        if follows.room is not None:
-            self._slots.width.narrow(follows.sent_at, follows.room)
-        elif follows.widen:
-            self._slots.width.widen()
-        if follows.release:
-            if not asked.probe:
-                # It was in flight all the time: nobody was away, there was just no room for more.
-                self._slots.width.narrow(follows.sent_at, self.tally.in_flight + 1)
-            self._slots.release(follows.release)
-        if follows.hold:
-            self._slots.hold(follows.hold)
-            self._probes.begin(follows.hold, follows.probe_in_s)
 
     def _end(self, stop: Stop) -> None:
         """End a model, or the run; with its last model the run ends too."""

@@ -84,7 +84,7 @@ class Slots:
     def hold(self, models: Iterable[str]) -> None:
         """Start no trial of these models, and take back what is not sent yet, until `release`."""
         self._queue.hold(models)
-        self._take_back(lambda asked: self._queue.is_held(asked) and not asked.probe)
+        self._take_back(lambda asked: self._queue.is_held(asked) and not asked.probe and not asked.leads)
 
     def release(self, models: Iterable[str]) -> None:
         """Start their trials again, a few at first."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmlab.client import AnswerForms
+from llmlab.client import Again, AnswerForms
 from llmlab.engine.outage import Away, Mark, Outages
 from llmlab.engine.queue import Asked
 from llmlab.engine.retry import Decision
@@ -158,7 +158,7 @@ class Verdicts:
             return Next(widen=True, release=release)
         if error.ends_once_answered is not None and self._answers:
             error.ends = error.ends_once_answered
-        if self.forms.rejected(sent.mark.model, sent.form, error, asked.trial.position):
+        if self.forms.rejected(sent.mark.model, sent.form, error, asked.trial.position) is not Again.NO:
             # The trial is asked with a simpler form, at no cost of a retry.
             asked.uncounted += 1
             return Next(retry_in_s=0.0, release=release)
@@ -180,7 +180,8 @@ class Verdicts:
         if error is None:
             return Next()
         form = self.forms.of(model, position)
-        if isinstance(error, CancelledError) or self.forms.rejected(model, form, error, position):
+        rejected = self.forms.rejected(model, form, error, position, together=True) is not Again.NO
+        if isinstance(error, CancelledError) or rejected:
             asked.uncounted += 1
             return Next(retry_in_s=0.0)
         if isinstance(error, ParseError):

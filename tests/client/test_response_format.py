@@ -1,13 +1,16 @@
 """How an answer's form is asked for: found out once per model, over real HTTP; rejected calls are attempts too."""
 
+import asyncio
 import json
+from collections import Counter
 
 import pytest
 
 import llmlab as ll
 from llmlab import errors
 from llmlab.client.failures import diagnose
-from llmlab.client.response_format import AnswerForms
+from llmlab.client.response_format import Again, AnswerForms
+from tests.provider.asking import policy
 from tests.servers import chat_server, completion
 
 SCHEMA = {"name": "category", "strict": True, "schema": {"type": "object"}}
@@ -51,11 +54,43 @@ async def test_a_simpler_form_is_found_out_once_per_model(takes, rejected, last)
     assert at.seen[-1].body.get("response_format", {}).get("type") == last
 
 
-async def test_many_in_flight_are_refused_together_and_all_are_answered():
-    async with server({None}) as at:
-        results = await ask(at.url, [f"text {n}" for n in range(100)], max_concurrent=50)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"message": "'response_format' is not supported with this model", "param": "response_format"}}),
+        (400, {"error": {"message": "computer says no"}}),
+        (422, {"detail": "unprocessable"}),
+        (500, {"error": {"message": "internal error"}}),
+        (500, ""),
+    ],
+)
+async def test_many_in_flight_are_refused_together_and_one_of_them_finds_the_form(status, body):
+    together = asyncio.Event()
+
+    async def answer(sent, number):
+        # The first fifty are refused at the same moment.
+        together.set() if number >= 50 else await together.wait()
+        return (status, body, {}) if "response_format" in sent else completion(json.dumps({"label": "bug"}))
+
+    async with chat_server(answer) as at:
+        results = await ask(at.url, [f"text {n}" for n in range(100)], max_concurrent=50, retry=policy(max_retries=2))
     assert results.predictions["status"].eq("ok").all()
-    assert results.predictions["attempts"].max() <= 3
+    kinds = Counter(str(one.body.get("response_format", {}).get("type")) for one in at.seen)
+    unnamed = "response_format" not in str(body)
+    assert kinds["json_schema"] == 50
+    assert kinds["json_object"] == 1 or not unnamed
+    assert kinds["None"] == 100
+
+
+async def test_a_probe_that_ends_for_another_reason_holds_up_nobody():
+    def answer(sent, number):
+        if "response_format" not in sent or "text 0 " in str(sent):
+            return completion("bug") if "text 0 " not in str(sent) else (400, {"error": {"code": "content_filter"}}, {})
+        return 400, {"error": {"message": "computer says no"}}, {}
+
+    async with chat_server(answer) as at:
+        results = await ask(at.url, [f"text {n} " for n in range(20)], max_concurrent=5)
+    assert results.predictions["status"].value_counts().to_dict() == {"ok": 19, "failed": 1}
 
 
 async def test_the_users_own_response_format_is_left_alone():
@@ -81,7 +116,7 @@ def test_a_wrong_schema_is_no_rejection_of_the_answer_form():
     forms = AnswerForms(SCHEMA)
     error = errors.ConfigError("400: Invalid schema for response_format 'label': 'additionalProperties' is required")
     for _ in range(5):
-        assert not forms.rejected("m", forms.of("m"), error)
+        assert forms.rejected("m", forms.of("m"), error) is Again.NO
     assert forms.of("m") == AnswerForms(SCHEMA).of("m")
 
 
@@ -119,51 +154,81 @@ NAMED = [
 @pytest.mark.parametrize(("status", "body"), NAMED)
 def test_a_refusal_that_names_the_form_leads_to_a_simpler_one_at_once(status, body):
     forms = AnswerForms(SCHEMA)
-    assert forms.rejected("m", forms.of("m"), diagnose(status, {}, body), position=3)
+    assert forms.rejected("m", forms.of("m"), diagnose(status, {}, body), position=3) is Again.NOW
     assert forms.of("m", 0) == forms.of("m", 3) == {"response_format": {"type": "json_object"}}
     assert forms.of("other", 3) != forms.of("m", 3)
 
 
-UNKNOWN = errors.RequestError("400: computer says no")
+UNKNOWN, FAILED = errors.RequestError("400: computer says no"), errors.OverloadedError("500: internal error")
+JSON = {"response_format": {"type": "json_object"}}
 
 
-def test_an_unknown_refusal_is_probed_by_the_trial_that_met_it():
+def refused(forms, position, said=UNKNOWN, **more):
+    """What follows if a trial is refused in the form that it is to be asked in."""
+    return forms.rejected("m", forms.of("m", position), said, position, **more)
+
+
+def test_an_unknown_refusal_is_probed_by_the_trial_that_met_it_and_the_others_wait():
     forms = AnswerForms(SCHEMA)
     strict = forms.of("m", 1)
-    assert forms.rejected("m", strict, UNKNOWN, 1)
-    assert forms.of("m", 1) == {"response_format": {"type": "json_object"}}
-    assert forms.of("m", 2) == strict
-    forms.answered("m", forms.of("m", 1))
-    assert forms.of("m", 2) == {"response_format": {"type": "json_object"}}
-    assert forms.rejected("m", strict, UNKNOWN, 7)  # it was in flight
+    assert refused(forms, 1) is Again.NOW
+    assert (forms.of("m", 1), forms.of("m", 2)) == (JSON, strict)
+    assert [refused(forms, position) for position in (2, 3)] == [Again.AFTER_PROBE] * 2
+    assert [forms.is_probe("m", position) for position in (1, 2)] == [True, False]
+    assert (forms.is_probed("m"), forms.is_probed("n")) == (True, False)
+    forms.answered("m", JSON)
+    assert not forms.is_probed("m")
+    assert forms.of("m", 2) == JSON
+    assert forms.rejected("m", strict, UNKNOWN, 7) is Again.NOW  # it was in flight
+
+
+def test_where_many_come_back_together_each_tries_the_simpler_form():
+    forms = AnswerForms(SCHEMA)
+    assert [refused(forms, position, together=True) for position in (1, 2)] == [Again.NOW] * 2
+    assert [forms.of("m", position) for position in (1, 2)] == [JSON] * 2
 
 
 def test_if_it_is_refused_without_a_form_too_the_form_was_not_the_reason():
     forms = AnswerForms(SCHEMA)
     strict = forms.of("m", 1)
-    while forms.rejected("m", forms.of("m", 1), UNKNOWN, 1):
-        pass
+    assert [refused(forms, 1) for _ in range(3)] == [Again.NOW, Again.NOW, Again.NO]
     assert forms.of("m", 1) == forms.of("m", 2) == strict
-    assert not forms.rejected("m", strict, UNKNOWN, 2)
+    assert refused(forms, 2) is Again.NO
 
 
 def test_a_form_that_was_answered_is_not_doubted():
     forms = AnswerForms(SCHEMA)
     forms.answered("m", forms.of("m", 1))
-    assert not forms.rejected("m", forms.of("m", 2), UNKNOWN, 2)
-    assert forms.rejected("n", forms.of("n", 2), UNKNOWN, 2)
+    assert refused(forms, 2) is Again.NO
+    assert forms.rejected("n", forms.of("n", 2), UNKNOWN, 2) is Again.NOW
 
 
-def test_a_server_that_fails_gets_a_simpler_form_with_the_last_retry():
-    forms, failed = AnswerForms(SCHEMA), errors.OverloadedError("500: internal error")
-    strict = forms.of("m", 0)
-    assert not forms.rejected("m", strict, failed, 0)
-    assert forms.of("m", 0) == strict
-    assert not forms.rejected("m", strict, failed, 0)
-    assert forms.of("m", 0) == {"response_format": {"type": "json_object"}}
-    assert forms.of("m", 1) == strict
+def test_a_probe_proves_nothing_if_others_were_answered_with_the_stricter_form():
+    forms = AnswerForms(SCHEMA)
+    strict = forms.of("m", 2)
+    refused(forms, 1)
     forms.answered("m", strict)
-    assert not any(forms.rejected("m", strict, failed, 2) for _ in range(9))
+    forms.answered("m", JSON)
+    assert forms.of("m", 1) == forms.of("m", 2) == strict
+
+
+def test_a_probe_that_tells_nothing_leaves_it_to_the_next_one():
+    forms = AnswerForms(SCHEMA)
+    refused(forms, 1)
+    forms.give_up("m", 2)
+    assert forms.is_probed("m")
+    forms.give_up("m", 1)
+    assert not forms.is_probed("m")
+    assert refused(forms, 2) is Again.NOW
+
+
+def test_when_a_server_has_failed_twice_the_form_may_be_the_reason():
+    forms = AnswerForms(SCHEMA)
+    strict = forms.of("m", 0)
+    assert [refused(forms, position, FAILED) for position in (0, 1, 2)] == [Again.NO, Again.NOW, Again.AFTER_PROBE]
+    assert [forms.of("m", position) for position in (0, 1)] == [strict, JSON]
+    assert [refused(forms, 1, FAILED) for _ in range(2)] == [Again.NOW, Again.NO]
+    assert [refused(forms, position, FAILED) for position in range(9)] == [Again.NO] * 9
     assert forms.of("m", 2) == strict
 
 
@@ -188,5 +253,5 @@ def test_a_server_that_fails_gets_a_simpler_form_with_the_last_retry():
 def test_what_has_another_reason_is_no_matter_of_the_form(error):
     forms = AnswerForms(SCHEMA)
     for _ in range(5):
-        assert not forms.rejected("m", forms.of("m"), error)
+        assert forms.rejected("m", forms.of("m"), error) is Again.NO
     assert forms.of("m") == AnswerForms(SCHEMA).of("m")

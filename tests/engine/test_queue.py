@@ -146,3 +146,20 @@ def test_with_all_models_full_nothing_is_drawn():
     one = queue(*"mm", drawn=drawn)
     assert one.next({"m"}) is None
     assert drawn == []
+
+
+def test_a_trial_that_others_wait_for_goes_first_also_while_its_model_is_held():
+    one = queue(*"aaab")
+    leader = one.next()
+    leader.leads = True
+    one.hold({"a"})
+    leader.ready_at = 5.0
+    one.put_later(leader)
+    assert order(one) == [3]
+    one.wake(5.0)
+    assert not one.empty
+    assert order(one) == [0]
+    one.put(leader)
+    one.drop({"a"})
+    assert order(one) == []
+    assert one.empty
