@@ -85,6 +85,13 @@ class AnswerForms:
         """
         return self._forms[max(self._level[model], self._probes.get((model, position), 0))]
 
+    def named(self, kind: str | None) -> dict[str, Any]:
+        """The answer form of a request that was sent with this type of `response_format`; the strictest if unknown."""
+        if kind is None:
+            return self._forms[0]
+        typed = (form for form in self._forms if form.get("response_format", {}).get("type") == kind)
+        return next(typed, self._forms[-1])
+
     def is_probed(self, model: str) -> bool:
         """Whether a trial of this model tries a simpler form at present."""
         return any(probed == model for probed, _ in self._probes)

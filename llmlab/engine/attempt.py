@@ -99,7 +99,8 @@ class Attempts:
         asked.tried += 1
         reply = replace(reply, served=replace(reply.served, service_tier=course.tier))
         read = self.intake.read(asked.trial, reply)
-        follows = judged(read, lambda: self._verdicts.judge_line(asked, read.reply, read.error))
+        form = self.forms.named(course.answer_form)
+        follows = judged(read, lambda: self._verdicts.judge_line(asked, form, read.reply, read.error))
         return await self.intake.keep(asked, course, read, follows)
 
     async def _granted(self, model: str, request: Request) -> Grant:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmlab.client import Again, AnswerForms
+from llmlab.engine.complaints import Complaints
 from llmlab.engine.outage import Away, Mark, Outages
 from llmlab.engine.queue import Asked
 from llmlab.engine.retry import Decision
 from llmlab.engine.setup import Setup
-from llmlab.errors import AttemptError, CancelledError, ParseError, RateLimitError, RequestError, TimeoutError
+from llmlab.errors import AttemptError, CancelledError, ParseError, RateLimitError, TimeoutError
 from llmlab.records import Reply
 
-SAME_ERRORS_STOP = 5
 RECENT = 20
 SPARED = 5
 CROWDED_SHARE = 0.2
@@ -119,13 +119,12 @@ class Verdicts:
         self._clock = clock
         self.forms = AnswerForms(setup.parser.schema, setup.body)
         self.outages = Outages(setup.models, setup.policy.outage_s, clock)
-        self._answered: Counter[str] = Counter()
+        self._complaints = Complaints()
         self._answers = 0
         # Of the last replies of each model: which refused for want of room.
         self._refused = {model: deque([False], maxlen=RECENT) for model in setup.models}
         self._reached = False
         self._refused_since = math.inf
-        self._same: dict[str, tuple[str, int]] = {}
 
     def sent(self, model: str, body: dict[str, Any], form: dict[str, Any]) -> Sent:
         """To be made when a request is sent."""
@@ -151,7 +150,7 @@ class Verdicts:
         self._refused[sent.mark.model].append(no_room)
         if error is None or isinstance(error, ParseError):
             self._answers += 1
-            self._answered[sent.mark.model] += 1
+            self._complaints.answered(sent.mark.model)
             self.forms.answered(sent.mark.model, sent.form)
             self._refused_since = math.inf
         if error is None:
@@ -165,8 +164,13 @@ class Verdicts:
         follows = self._about_trial(asked, sent, reply, error, in_flight)
         return replace(follows, release=release, sent_at=sent.at)
 
-    def judge_line(self, asked: Asked, reply: Reply, error: AttemptError | None) -> Next:
+    def judge_line(self, asked: Asked, form: dict[str, Any], reply: Reply, error: AttemptError | None) -> Next:
         """What follows what the batch queue gave for a trial; it tells nothing of limits and of who is away.
+
+        Parameters
+        ----------
+        form : dict
+            The part of the request that asked for the answer's form.
 
         Raises
         ------
@@ -176,10 +180,10 @@ class Verdicts:
         model, position = asked.trial.model, asked.trial.position
         if error is None or isinstance(error, ParseError):
             self._answers += 1
-            self._answered[model] += 1
+            self._complaints.answered(model)
+            self.forms.answered(model, form)
         if error is None:
             return Next()
-        form = self.forms.of(model, position)
         rejected = self.forms.rejected(model, form, error, position, together=True) is not Again.NO
         if isinstance(error, CancelledError) or rejected:
             asked.uncounted += 1
@@ -290,20 +294,10 @@ class Verdicts:
             return Next(stop=(Stop(str(decision.stop), models, type(decision.stop).__name__),))
         if error.fatal_at_first and not self._reached:
             return Next(stop=(Stop(str(error)),))
-        if decision.retry_in_s is None and self._all_the_same(asked.trial.model, error):
-            reason = f"the first {SAME_ERRORS_STOP} trials failed the same way: {error}"
+        reason = self._complaints.stop(asked.trial.model, error) if decision.retry_in_s is None else ""
+        if reason:
             return Next(stop=(Stop(reason, model, type(error).__name__),))
         return Next(retry_in_s=decision.retry_in_s)
-
-    def _all_the_same(self, model: str, error: AttemptError) -> bool:
-        """Whether the first trials of a model met one complaint about its settings, which all others will meet too."""
-        if self._answered[model] or not isinstance(error, RequestError) or not error.about_settings:
-            return False
-        what, times = self._same.get(model, ("", 0))
-        now = f"{type(error).__name__}: {error}"
-        times = times + 1 if what == now else 1
-        self._same[model] = (now, times)
-        return times >= SAME_ERRORS_STOP
 
 
 def _is_away(reply: Reply) -> bool:

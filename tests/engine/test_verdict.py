@@ -4,8 +4,9 @@ import pytest
 
 import llmlab as ll
 from llmlab import errors
+from llmlab.engine.complaints import SETTINGS_STOP
 from llmlab.engine.queue import Asked
-from llmlab.engine.verdict import SAME_ERRORS_STOP, Verdicts
+from llmlab.engine.verdict import Verdicts
 from llmlab.records import Reply, Trial
 from tests.helpers import Clock
 
@@ -82,32 +83,12 @@ def test_some_end_the_run(kind):
     assert stop.models == frozenset()
 
 
-def test_the_same_complaint_about_the_settings_ends_the_model_after_five():
+def test_the_same_complaint_about_the_settings_ends_the_model():
     court = Court()
-    told = [court(error(errors.RequestError, settings=True), status=400).stop for _ in range(SAME_ERRORS_STOP)]
+    told = [court(error(errors.RequestError, settings=True), status=400).stop for _ in range(SETTINGS_STOP)]
     assert told[:-1] == [()] * 4
     assert told[-1][0].models == {"a"}
     assert told[-1][0].reason == "the first 5 trials failed the same way: what it says"
-
-
-def test_the_same_complaint_about_the_text_ends_rows_only():
-    court = Court()
-    assert not any(court(error(errors.RequestError), status=400).stop for _ in range(20))
-
-
-def test_a_complaint_about_the_settings_after_an_answer_ends_rows_only():
-    court = Court()
-    court()
-    assert not any(court(error(errors.RequestError, settings=True), status=400).stop for _ in range(20))
-
-
-def test_other_complaints_in_between_begin_the_count_anew_and_each_model_has_its_own():
-    court = Court()
-    for number in range(20):
-        assert not court(error(errors.RequestError, settings=True, said=f"no {number % 2}"), status=400).stop
-    for _ in range(SAME_ERRORS_STOP - 1):
-        for model in "ab":
-            assert not court(error(errors.RequestError, settings=True), model=model, status=400).stop
 
 
 def test_an_unknown_host_stops_the_run_if_nothing_was_reached_before():
@@ -287,3 +268,13 @@ def test_a_rejected_answer_form_costs_no_retry():
     assert court(rejected, status=400, asked=one, sent=sent).retry_in_s == 0.0
     assert court.verdicts.forms.of("a") != form
     assert court(error(errors.OverloadedError), status=500, asked=one).retry_in_s is None
+
+
+def test_all_lines_of_a_batch_are_refused_for_the_form_that_they_were_sent_with():
+    verdicts = Court(categories=["x"]).verdicts
+    strict, simpler = (verdicts.forms.named(kind) for kind in ("json_schema", "json_object"))
+    for position in range(3):
+        line = Asked(Trial(position, "u", "a", 1), 0, 0.0)
+        refused = error(errors.RequestError, said="response_format is not supported")
+        assert verdicts.judge_line(line, strict, Reply(error=refused), refused).retry_in_s == 0.0
+        assert verdicts.forms.of("a", position) == simpler
