@@ -60,6 +60,24 @@ assert asked[2:] == [0, 250, 250] and twice == 0
 assert resumed["answered"].tolist()[1:] == [250, 250, 500, 250]
 assert len(ll.experiments(journal)) == 5
 """,
+    "token_costs": """
+assert 0.1 < wasted / spent < 0.2
+assert unknown > 0 and results.summary()["unknown_cost"] == unknown
+assert results.attempts.loc[results.attempts["total_tokens"].isna(), "cost_usd"].isna().all()
+assert outcomes.loc["call_error", "cost_usd"] == 0
+assert 0 < capped.summary()["cost_usd"] <= 0.002
+assert abs(capped.attempts["cost_usd"].sum() - capped_provider.counts().cost_usd) < 1e-9
+assert ways["answered"].eq(250).all()
+assert ways["live requests"].tolist() == [250, 250, 1]
+assert ways["queued requests"].tolist() == [0, 0, 249]
+assert ways["tokens"].nunique() == 1
+assert (ways["cost (USD)"] - ways["provider's cost (USD)"]).abs().max() < 1e-9
+assert abs(per_1000["flex"] / per_1000["live"] - 0.5) < 1e-6
+assert 0.5 < per_1000["batch"] / per_1000["live"] < 0.51
+assert plan.usd[0] < ways.loc["live", "cost (USD)"] < plan.usd[1]
+assert plan.batch_usd[0] < ways.loc["batch", "cost (USD)"] < plan.batch_usd[1]
+assert ours == theirs
+""",
 }
 
 
