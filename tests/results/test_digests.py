@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.prompts import Messages
@@ -28,6 +28,7 @@ PROMPTS = [
 @pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
 @pytest.mark.parametrize("instruction", [None, 'Answer with one of: "a", "b".'])
 @pytest.mark.parametrize("examples", [[], [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]])
+@settings(max_examples=25, deadline=None, database=None)
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4))
 def test_many_units_say_what_each_says(prompt, instruction, examples, rows):
     frame = pd.DataFrame({"text": pd.Series([row[0] for row in rows], dtype=object),
