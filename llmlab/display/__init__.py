@@ -3,12 +3,13 @@
 from llmlab.display import charts
 from llmlab.display.hints import RERUN
 from llmlab.display.progress import Silent, View, make_view
-from llmlab.display.summary import Summary
+from llmlab.display.summary import Origin, Summary
 from llmlab.display.summary_page import summary_html
 from llmlab.display.tally import Outlook, QueuedBatch, Tally
 
 __all__ = [
     "RERUN",
+    "Origin",
     "Outlook",
     "QueuedBatch",
     "Silent",

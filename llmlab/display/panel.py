@@ -68,11 +68,11 @@ def snapshot(tally: Tally, stopped: str | None = None) -> dict[str, str]:
 def final_line(tally: Tally, stopped: str | None = None) -> str:
     """The end of a run in one line."""
     if not tally.trials:
-        before = f": {words.count(tally.before, 'trial')} answered before" if tally.before else ""
-        return f"nothing to ask{before}"
+        return "nothing to ask" + (f": {words.before(tally.before, tally.from_book)}" if tally.before else "")
     parts = [f"{tally.answered:,} of {tally.total:,} answered"]
     if tally.before:
-        parts[0] += f" ({tally.before:,} of them before)"
+        asked = tally.done + tally.in_flight
+        parts[0] += f": {words.before(tally.before, tally.from_book)}, {asked:,} asked"
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
     not_run = tally.trials - tally.done
@@ -86,7 +86,8 @@ def final_line(tally: Tally, stopped: str | None = None) -> str:
 
 def _counted(tally: Tally) -> str:
     share = f" ({int(100 * tally.answered / tally.total)} %)" if tally.total else ""
-    before = f"<span style='{markup.MUTED}'>, {tally.before:,} of them before</span>" if tally.before else ""
+    known = words.before(tally.before, tally.from_book)
+    before = f"<span style='{markup.MUTED}'>: {known}, {tally.trials:,} to ask</span>" if tally.before else ""
     return f"<span style='{markup.DIGITS}'><b>{tally.answered:,}</b> of {tally.total:,} answered{share}{before}</span>"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from llmlab.records import arm_columns
 
 # A smaller share of the time is not worth a word.
 MENTIONED = 0.05
+MOST_NAMES = 4
+NOTHING = Total()
+AMOUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost_usd")
 WAITS = {
     "outage": "without an answer from the provider",
     "provider's pause": "paused by the provider",
@@ -26,6 +29,36 @@ WAITS = {
     "answers": "waiting for answers",
     "retries": "waiting to ask again",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the answers come from.
+
+    Attributes
+    ----------
+    asked, before : int
+        Trials that this call of `run_experiment` asked, and those that were answered before it and not asked again.
+    from_book : bool
+        Whether a journal told what was answered before.
+    cost_usd : Total
+        What the attempts of this call cost.
+    """
+
+    asked: int = 0
+    before: int = 0
+    from_book: bool = False
+    cost_usd: Total = NOTHING
+
+    def __str__(self) -> str:
+        """In words; empty if the call asked everything."""
+        if not self.before:
+            return ""
+        cost = f" for {words.cost(self.cost_usd)}" if self.asked and self.cost_usd.amount is not None else ""
+        return f"{words.before(self.before, self.from_book)}, {self.asked:,} asked{cost}"
+
+
+ALL_ASKED = Origin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +77,8 @@ class Summary:
         Why the run ended early; empty if it did not.
     go_on : str
         How to ask what has no answer; empty if nothing is left.
+    origin : Origin
+        What this call asked, and what was answered before.
     attempts : int
         HTTP attempts, failed ones too.
     unsuccessful : mapping of str to int
@@ -67,6 +102,8 @@ class Summary:
         What took the time, as `Results.bottleneck` says.
     duration_s : float
         Seconds in which the experiment waited or worked, over all its sessions.
+    served : tuple of str
+        For each model that several providers or configurations served, who they are and what pins one of them.
     """
 
     trials: int
@@ -77,6 +114,7 @@ class Summary:
     renamed: Mapping[str, str]
     stopped: str
     go_on: str
+    origin: Origin
     attempts: int
     unsuccessful: Mapping[str, int]
     prompt_tokens: Total
@@ -95,11 +133,11 @@ class Summary:
     requests_per_minute: float | None
     bottleneck: pd.DataFrame
     duration_s: float
-    served_by: Mapping[str, list[str]]
+    served: tuple[str, ...]
 
     @classmethod
-    def of(cls, results: Any, *, renamed: Mapping[str, str], can_rerun: bool) -> Summary:
-        """The numbers of `Results`, which know whether they can ask again."""
+    def of(cls, results: Any, *, renamed: Mapping[str, str], can_rerun: bool, origin: Origin = ALL_ASKED) -> Summary:
+        """The numbers of `Results`, which know whether they can ask again, and where their answers come from."""
         predictions, attempts = results.predictions, results.attempts
         counts = predictions["status"].value_counts()
         agree = analysis.majorities(labelled(results)[1])["agree"].dropna()
@@ -107,14 +145,6 @@ class Summary:
         left = predictions.loc[predictions["status"] != "ok", "error_type"].fillna("")
         unsuccessful = _kinds(attempts[attempts["status"] != "ok"])
         unpriced = attempts[analysis.unknown(attempts, "cost_usd")]["model"]
-        amounts = (
-            "prompt_tokens",
-            "completion_tokens",
-            "reasoning_tokens",
-            "cached_tokens",
-            "total_tokens",
-            "cost_usd",
-        )
         return cls(
             trials=len(predictions),
             answered=int(counts.get("ok", 0)),
@@ -126,9 +156,10 @@ class Summary:
             go_on=WAIT
             if results.running
             else how_to_go_on(set(left), unsuccessful if results.stopped else (), can_rerun=can_rerun),
+            origin=origin,
             attempts=len(attempts),
             unsuccessful=unsuccessful,
-            **{name: Total.of(attempts, name) for name in amounts},
+            **{name: Total.of(attempts, name) for name in AMOUNTS},
             unpriced=tuple(sorted(set(unpriced))),
             agreeing=int(agree.sum()),
             several=len(agree),
@@ -139,7 +170,7 @@ class Summary:
             requests_per_minute=results.description.get("requests_per_minute"),
             bottleneck=bottleneck,
             duration_s=float(bottleneck["seconds"].sum()),
-            served_by=_served_by(attempts),
+            served=tuple(_served(attempts)),
         )
 
     @property
@@ -165,16 +196,17 @@ class Summary:
 
     def numbers(self) -> dict[str, Any]:
         """The numbers alone; `None` where one is unknown."""
-        totals = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost_usd")
         return {
             "trials": self.trials,
             "answered": self.answered,
             "failed": self.failed,
             "not_run": self.not_run,
+            "asked": self.origin.asked,
+            "answered_before": self.origin.before,
             "attempts": self.attempts,
             "unusable_attempts": sum(self.unsuccessful.values()),
             "refused_attempts": self.refused,
-            **{name: getattr(self, name).amount for name in totals},
+            **{name: getattr(self, name).amount for name in AMOUNTS},
             "unknown_cost": self.cost_usd.unknown,
             "units_compared": self.several,
             "units_agreeing": self.agreeing,
@@ -185,7 +217,8 @@ class Summary:
 
     def lines(self) -> dict[str, str]:
         """The main numbers in words, in reading order."""
-        lines = {"answered": f"{self.answered:,} of {self.trials:,}"}
+        came_from = str(self.origin)
+        lines = {"answered": f"{self.answered:,} of {self.trials:,}{came_from and f': {came_from}'}"}
         if self.failed:
             lines["failed"] = f"{self.failed:,} ({_listed(self.failures)})"
         if self.not_run:
@@ -209,9 +242,8 @@ class Summary:
             if self.refused:
                 lines["refused"] = f"{self.refused:,} (429)"
             lines["took"] = f"{words.span(self.duration_s)}: {self.waits}; to be faster: {self.change}"
-        for model, names in self.served_by.items():
-            pin = f"extra_body={{'provider': {{'only': [{names[0]!r}]}}}}"
-            lines["served by"] = f"{', '.join(names)} for {model}; to pin it: {pin}"
+        if self.served:
+            lines["served by"] = "; ".join(self.served)
         if self.renamed:
             names = ", ".join(f"{name} is {new}" for name, new in self.renamed.items())
             lines["your columns"] = f"{names} in predictions, where the name is taken"
@@ -236,10 +268,23 @@ def _mean(column: pd.Series) -> float:
     return float(column.mean()) if len(column) else 0.0
 
 
-def _served_by(attempts: pd.DataFrame) -> dict[str, list[str]]:
-    """The providers of each model that several of them served, the most frequent first."""
-    counts = attempts.groupby(["model", "provider"], sort=False)["attempt"].size().sort_values(ascending=False)
-    found: dict[str, list[str]] = {}
-    for model, provider in counts.index:
-        found.setdefault(str(model), []).append(str(provider))
-    return {model: names for model, names in found.items() if len(names) > 1}
+def _served(attempts: pd.DataFrame) -> Iterator[str]:
+    """For each model with several providers or configurations: who, the most frequent first, and what pins it."""
+    for model, rows in attempts.groupby("model", sort=False):
+        providers, configurations = (_most_frequent(rows[name]) for name in ("provider", "system_fingerprint"))
+        if len(providers) > 1:
+            pin = f"extra_body={{'provider': {{'only': [{providers[0]!r}]}}}}"
+            yield f"{_some(providers)} for {model}; to pin it: {pin}"
+        elif len(configurations) > 1:
+            dated = [name for name in _most_frequent(rows["model_returned"]) if name != model]
+            pin = f"model={dated[0]!r}" if len(dated) == 1 else "seed= in each request, as far as the provider keeps it"
+            yield f"{_some(configurations)} (system_fingerprint) for {model}; what pins most of it: {pin}"
+
+
+def _most_frequent(column: pd.Series) -> list[str]:
+    return [str(name) for name in column.value_counts().index]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more

@@ -40,7 +40,7 @@ def summary_html(results: Any, numbers: Summary) -> str:
     columns = [_labels(results), _errors(predictions, attempts)]
     filled = markup.bar([(numbers.answered, ANSWERED), (numbers.failed, FAILED)], numbers.trials)
     rows = [
-        _head(results, predictions),
+        _head(results, predictions, numbers),
         f"<div style='margin:5px 0'>{filled}</div>",
         f"<div style='{markup.KEYS}'>"
         f"{markup.key(ANSWERED, f'{numbers.answered:,} answered')}{markup.key(FAILED, f'{numbers.failed:,} failed')}"
@@ -49,6 +49,9 @@ def summary_html(results: Any, numbers: Summary) -> str:
         f"<div style='display:flex;flex-wrap:wrap;gap:12px 28px;margin-top:10px'>{''.join(columns)}</div>",
     ]
     rows += _sentences(numbers)
+    if numbers.served:
+        rows.append(f"<div style='margin-top:6px;{markup.MUTED}'>served by "
+                    f"{markup.short('; '.join(numbers.served), 400)}</div>")  # fmt: skip
     if numbers.stopped:
         rows.append(f"<div style='{markup.NOTE}'>{markup.short(numbers.stopped, 400)}</div>")
     if numbers.renamed:
@@ -60,11 +63,12 @@ def summary_html(results: Any, numbers: Summary) -> str:
     return markup.page("results", rows)
 
 
-def _head(results: Any, predictions: pd.DataFrame) -> str:
+def _head(results: Any, predictions: pd.DataFrame, numbers: Summary) -> str:
     sizes = [(len(results.units), "unit"), (predictions["run"].nunique(), "run")]
     sizes += [(predictions[name].nunique(), name) for name in arm_columns(predictions.columns)]
     product = " × ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in sizes)
-    size = f"<b>{len(predictions):,}</b> trials: {product}"
+    came_from = f"<span style='{markup.MUTED}'> · {numbers.origin}</span>" if numbers.origin.before else ""
+    size = f"<b>{len(predictions):,}</b> trials: {product}{came_from}"
     endpoint = str(results.description.get("endpoint", ""))
     if "(simulated" in endpoint:
         border = "border:1px solid rgba(128,128,128,0.5);border-radius:9px;padding:0 8px"

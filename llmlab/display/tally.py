@@ -78,6 +78,8 @@ class Tally:
         Seconds that never run backwards.
     before : int
         Trials of the experiment that were answered before, and are not asked.
+    from_book : bool
+        Whether a journal told of these.
     title : str
         What is asked, for whoever looks at several experiments.
     ok, failed : int
@@ -103,6 +105,7 @@ class Tally:
     trials: int
     clock: Callable[[], float] = time.monotonic
     before: int = 0
+    from_book: bool = False
     title: str = ""
     ok: int = 0
     failed: int = 0

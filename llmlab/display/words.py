@@ -38,6 +38,11 @@ def tokens(total: Total) -> str:
     return f"≥ {total.known:,.0f}" if total.reported else "unknown"
 
 
+def before(answered: int, from_book: bool) -> str:
+    """What was answered before: `89 from the book`, or `89 from before` without a journal."""
+    return f"{answered:,} from {'the book' if from_book else 'before'}"
+
+
 def count(number: float, word: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number:,.0f} {word}" + ("" if number == 1 else "s")

@@ -53,7 +53,8 @@ class Run:
         self._setup, self._journal = setup, start.journal
         self.store = start.store
         before = len(self.store.answered - set(start.positions))
-        self.tally = Tally(len(start.positions), before=before, title=", ".join(setup.models))
+        known = {"before": before, "from_book": self.store.call.from_book}
+        self.tally = Tally(len(start.positions), **known, title=", ".join(setup.models))
         self.running = True
         self.stopped: str | None = None
         self._bugs: list[BaseException] = []
@@ -116,7 +117,7 @@ class Run:
         left = f"{count:,} of {self.tally.total:,} trials are not answered" if count else "all trials were answered"
         # The views count for themselves what is left.
         self.stopped = reason and "; ".join(filter(None, (reason, left, self._stages.goes_on)))
-        await self._journal.close(self.stopped, len(self.store.answered))
+        await self._journal.close(self.stopped, self.store)
         self.running = False
         self._show(reason, last=True)
 

@@ -30,6 +30,8 @@ MESSAGES = "INSERT OR IGNORE INTO messages (digest, said) VALUES (?, ?)"
 TRIALS = "INSERT OR IGNORE INTO trials SELECT ?, ?, message, ?, ? FROM messages WHERE digest = ?"
 FAILURES = "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)"
 READINGS = "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?)"
+SKIPPED_TABLE = "CREATE TABLE IF NOT EXISTS skipped (session INTEGER, positions BLOB, error_type TEXT, error TEXT)"
+SKIPPED = "INSERT INTO skipped VALUES (?, ?, ?, ?)"
 END = "UPDATE sessions SET ended_at = ?, stopped = ?, answered = ? WHERE session = ?"
 
 
@@ -101,7 +103,7 @@ def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number
             json.dumps(cells.encode(dict(asks.description))),
             json.dumps(_note_units(connection, asks.plan.units.frame)),
             zlib.compress(json.dumps(_layout(asks.plan)).encode(), 1),
-            zlib.compress(np.diff(trials, prepend=0).astype("<i8").tobytes(), 1),
+            _packed(trials),
         ),
     )
     return Session(number, trials)
@@ -110,6 +112,20 @@ def begin(connection: sqlite3.Connection, asks: Asks, trials: np.ndarray, number
 def ending(session: int, stopped: str | None, answered: int) -> tuple[Any, ...]:
     """The values for `END`: how a session ended."""
     return time.time(), stopped, answered, session
+
+
+def skipped(session: int, positions: np.ndarray, error_type: str, error: str) -> tuple[Any, ...]:
+    """The values for `SKIPPED`: trials that were not asked, and why."""
+    return session, _packed(positions), error_type, cells.storable(error)
+
+
+def read_skipped(connection: sqlite3.Connection, session: int) -> list[tuple[np.ndarray, str, str]]:
+    """The trials that a session did not ask: their positions, and the class of the error and its text."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'skipped'").fetchone():
+        # A file of an earlier version.
+        return []
+    query = "SELECT positions, error_type, error FROM skipped WHERE session = ?"
+    return [(read_trials(packed), *error) for packed, *error in connection.execute(query, (session,))]
 
 
 def note_parameters(connection: sqlite3.Connection, parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
@@ -147,6 +163,8 @@ def write(path: Path, asks: Asks, store: Store, stopped: str | None) -> None:
         unsent = store.unsent.items()
         failed = [(number, at, store.attempts_before(at), *map(cells.storable, error)) for at, error in unsent]
         connection.executemany(FAILURES, failed)
+        connection.execute(SKIPPED_TABLE)
+        connection.executemany(SKIPPED, [skipped(number, *one) for one in store.skipped])
         connection.execute(END, ending(number, stopped, len(store.answered)))
 
 
@@ -226,6 +244,10 @@ def _in_words(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else " / ".join(str(message["content"]) for message in prompt)
 
 
+def _packed(numbers: np.ndarray) -> bytes:
+    return zlib.compress(np.diff(numbers, prepend=0).astype("<i8").tobytes(), 1)
+
+
 def read_trials(packed: bytes) -> np.ndarray:
-    """By position: the row in the table `trials`."""
+    """By position: the row in the table `trials`; or the positions of trials that were skipped."""
     return np.cumsum(np.frombuffer(zlib.decompress(packed), "<i8"))

@@ -21,7 +21,7 @@ from llmlab.results.batches import Line, NotedBatch
 from llmlab.results.book import Asks, Session
 from llmlab.results.reading import Anew, Parser
 from llmlab.results.rows import ORDER, Messages, Rows
-from llmlab.results.store import Store
+from llmlab.results.store import Call, Store
 from llmlab.results.writer import Writer
 
 
@@ -58,6 +58,7 @@ class NoJournal:
 
     def recall(self, parser: Parser, before: Store) -> Store:
         """Nothing is kept but what is in memory."""
+        before.call = Call(self.session)
         return before
 
     def put(self, attempt: TokenUsageAttempt, value: object, messages: Messages) -> Awaitable[None]:
@@ -67,7 +68,7 @@ class NoJournal:
     def put_failure(self, trial: Trial, error: AttemptError) -> None:
         """Nothing is kept."""
 
-    async def close(self, stopped: str | None, answered: int) -> None:
+    async def close(self, stopped: str | None, store: Store) -> None:
         """Nothing is open."""
 
     def release(self) -> None:
@@ -135,6 +136,7 @@ class Journal:
                     old.carry_over(connection, connection)
                 sqlite.add_columns(connection)
                 connection.execute(batches.TABLE)
+                connection.execute(book.SKIPPED_TABLE)
                 name = sqlite.read_meta(connection)["book"]
                 parameters = book.note_parameters(connection, asks.parameters)
                 if found is not None and found.book == name:
@@ -175,6 +177,7 @@ class Journal:
         for position in range(len(self._attempts)):
             self._attempts[position] = store.attempts_before(position)
         self._add_unsaved(before, store)
+        store.call = Call(self.session, from_book=True)
         return store
 
     def put(self, attempt: TokenUsageAttempt, value: object, messages: Messages) -> Awaitable[None]:
@@ -240,10 +243,11 @@ class Journal:
         """Queue the failure of a trial that was not sent."""
         self._note_failure(trial.position, type(error).__name__, str(error))
 
-    async def close(self, stopped: str | None, answered: int) -> None:
-        """Write what is queued and how the session ended, and release the file."""
-        ending = book.ending(self.session, stopped, answered)
-        self._writer.send(lambda: [(book.END, ending)])
+    async def close(self, stopped: str | None, store: Store) -> None:
+        """Write what is queued, how the session ended and what it did not ask, and release the file."""
+        rows = [(book.SKIPPED, book.skipped(self.session, *one)) for one in store.skipped]
+        rows.append((book.END, book.ending(self.session, stopped, len(store.answered))))
+        self._writer.send(lambda: rows)
         await self._writer.close()
 
     def release(self) -> None:
@@ -260,6 +264,7 @@ class Journal:
             self._attempts[trial.position] = attempt.attempt
             said = self._asks.messages_of(trial)
             self._writer.send(partial(self._rows.of_attempt, attempt, value, said))
+        store.skipped += before.skipped
         for position, error in before.unsent.items():
             if store.attempts_before(position) <= before.attempts_before(position):
                 store.fail_as(position, *error)

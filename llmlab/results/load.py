@@ -20,7 +20,7 @@ from llmlab.results.book import Asks
 from llmlab.results.folder import file_in
 from llmlab.results.reading import AsKept, Reading
 from llmlab.results.results import Results
-from llmlab.results.store import Store
+from llmlab.results.store import Call, Store
 from llmlab.units import Plan
 
 NOT_ENDED = "the kernel or the machine stopped; run the experiment again with this journal: only the rest is asked"
@@ -242,4 +242,7 @@ def _read_store(connection: sqlite3.Connection, trials: np.ndarray, session: int
         # An attempt that came after it counts more.
         if store.attempts_before(position) <= attempts:
             store.fail_as(position, *error)
+    for skipped in book.read_skipped(connection, session):
+        store.skip(*skipped)
+    store.call = Call(session, from_book=True)
     return store

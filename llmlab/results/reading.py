@@ -197,4 +197,7 @@ def reread(store: Store, parser: Parser, size: int = 10_000) -> Store:
     other = fill(Store(table.declared), chunks(), Anew(parser))
     for position, error in store.unsent.items():
         other.fail_as(position, *error)
+    for skipped in store.skipped:
+        other.skip(*skipped)
+    other.call = store.call
     return other

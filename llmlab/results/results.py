@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from llmlab import analysis
-from llmlab.display import RERUN, Summary, summary_html
+from llmlab.analysis import Total
+from llmlab.display import RERUN, Origin, Summary, summary_html
 from llmlab.errors import InputError
 from llmlab.parsing import make_parser
 from llmlab.results import book
@@ -209,18 +211,29 @@ class Results(Findings):
         Returns
         -------
         dict
-            `trials`, `answered`, `failed`, `not_run`; `attempts`, `unusable_attempts` (without a prediction),
-            `refused_attempts` (429); the tokens and `cost_usd` over all attempts (`None` where all is unknown) and
-            `unknown_cost` (attempts that are in no cost); `units_compared` (with two answers or more; for each model
-            and prompt) and `units_agreeing`; `waited_share` (of the attempts, 0 to 1), `mean_wait_s` (for the limit),
-            `duration_s` (over all sessions).
+            `trials`, `answered`, `failed`, `not_run`; `asked` (by this call) and `answered_before` (it); `attempts`,
+            `unusable_attempts` (without a prediction), `refused_attempts` (429); the tokens and `cost_usd` over all
+            attempts (`None` where all is unknown) and `unknown_cost` (attempts that are in no cost); `units_compared`
+            (with two answers or more; for each model and prompt) and `units_agreeing`; `waited_share` (of the
+            attempts, 0 to 1), `mean_wait_s` (for the limit), `duration_s` (over all sessions).
         """
         return self._numbers.numbers()
 
     @property
     def _numbers(self) -> Summary:
         renamed = {name: new for name, new in self._own_names.items() if name != new}
-        return Summary.of(self, renamed=renamed, can_rerun=self._again is not None)
+        origin = _origin(self._store, self.attempts)
+        return Summary.of(self, renamed=renamed, can_rerun=self._again is not None, origin=origin)
+
+
+def _origin(store: Store, attempts: pd.DataFrame) -> Origin:
+    """What the call asked and paid, and what was answered before it."""
+    if not store.call.session:
+        return Origin()
+    mine = store.table.numbers("session") == store.call.session
+    asked = set(np.array(store.table.position, "int64")[mine].tolist())
+    cost = Total.of(attempts[attempts["session"] == store.call.session], "cost_usd")
+    return Origin(len(asked), len(store.answered - asked), store.call.from_book, cost)
 
 
 def _ask_again(results: Results, again: Again | None, rows: Callable[[], pd.DataFrame], line: str) -> Pending[Results]:

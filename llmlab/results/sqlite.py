@@ -11,6 +11,7 @@ A file of somebody else's is refused before anything in it is changed. One kerne
     attempts    one row per attempt; the fields are those of `records.TokenUsageAttempt`
     readings    where a session read kept texts otherwise than the session that paid for them
     failures    trials of a session that ended without an attempt
+    skipped     trials of a session that were not asked, and why
     batches     what was handed to a provider's batch queue
     cells       pieces of the units' columns, once for all sessions that have them
 """
@@ -34,7 +35,7 @@ from llmlab.errors import JournalError, LlmlabError
 from llmlab.records import ATTEMPT, ATTEMPT_STATUSES, TokenUsageAttempt
 from llmlab.results import cells
 from llmlab.results.reading import Chunk
-from llmlab.results.store import MOST_ATTEMPTS
+from llmlab.results.table import MOST_ATTEMPTS
 
 T = TypeVar("T")
 FORMAT = 2

@@ -38,11 +38,11 @@ def test_says_everything_once_while_it_runs():
 
 
 def test_what_was_found_counts_from_the_start():
-    tally = answered(Tally(265, before=89), 18)
+    tally = answered(Tally(265, before=89, from_book=True), 18)
     page = live_html(tally, History())
-    assert "107 of 354 answered (30 %) , 89 of them before" in words(page)
+    assert "107 of 354 answered (30 %) : 89 from the book, 265 to ask" in words(page)
     assert "aria-valuemax='354' aria-valuenow='107'" in page
-    assert final_line(tally).startswith("107 of 354 answered (89 of them before) · 247 not run · 18 attempts")
+    assert final_line(tally).startswith("107 of 354 answered: 89 from the book, 18 asked · 247 not run · 18 attempts")
 
 
 def test_trouble_stands_out_and_what_is_normal_does_not():
@@ -87,7 +87,8 @@ def test_dollars_are_no_mathematics():
             "interrupted",
             "interrupted · 4 of 9 answered · 5 not run · 4 attempts · 0 s · $2.00",
         ),
-        (Tally(0, before=9), None, "nothing to ask: 9 trials answered before"),
+        (Tally(0, before=9), None, "nothing to ask: 9 from before"),
+        (Tally(0, before=9, from_book=True), None, "nothing to ask: 9 from the book"),
         (Tally(0), None, "nothing to ask"),
     ],
 )

@@ -242,6 +242,20 @@ def test_several_providers_of_one_model_are_named_and_how_to_pin_one():
     made = [(attempt(trial_of(keys, at), provider=name), "x") for at, name in enumerate(served)]
     line = results_of(keys, made)._numbers.lines()["served by"]
     assert line == "Fast, Slow for m; to pin it: extra_body={'provider': {'only': ['Fast']}}"
+    assert "to pin it" in results_of(keys, made)._repr_html_()
+    assert "served by" not in results_of(keys, made[1:])._numbers.lines()
+
+
+@pytest.mark.parametrize(
+    ("returned", "pin"),
+    [("m-2024-07-18", "model='m-2024-07-18'"), ("m", "seed= in each request, as far as the provider keeps it")],
+)
+def test_several_configurations_of_one_model_are_named_and_what_pins_most_of_it(returned, pin):
+    keys = keys_of(range(3))
+    fields = [{"system_fingerprint": name, "model_returned": returned} for name in ("fp_1", "fp_2", "fp_2")]
+    made = [(attempt(trial_of(keys, at), **more), "x") for at, more in enumerate(fields)]
+    line = results_of(keys, made)._numbers.lines()["served by"]
+    assert line == f"fp_2, fp_1 (system_fingerprint) for m; what pins most of it: {pin}"
     assert "served by" not in results_of(keys, made[1:])._numbers.lines()
 
 

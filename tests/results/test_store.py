@@ -9,7 +9,8 @@ import pytest
 
 from llmlab.errors import EmptyInputError
 from llmlab.records import ATTEMPT, STATUSES, TokenUsageAttempt, Trial, Usage, trial_status
-from llmlab.results.store import AttemptTable, Store
+from llmlab.results.store import Store
+from llmlab.results.table import AttemptTable
 
 TRIAL = Trial(0, "u", "m", 1)
 
