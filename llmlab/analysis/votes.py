@@ -162,10 +162,11 @@ def consensus(
     Returns
     -------
     DataFrame
-        One row per unit × model (× prompt): `unit_id`, `model`, `prediction`, `share` (of the answered runs),
-        `answered`, `runs`, `tied`, `entropy` (bits), `flip_rate` (share of pairs of runs that differ), `confidence`
-        and `confidence_from`: "logprobs", the mean probability of this label over the answered runs (of a run with
-        another label it is taken as 0), or else "runs", the share; NA of a single run; then the unit's own columns.
+        One row per unit × model (× prompt) in input order: `unit_id`, `model`, `prediction`, `share` (of the answered
+        runs), `answered`, `runs`, `tied`, `entropy` (bits), `flip_rate` (share of pairs of runs that differ),
+        `confidence` and `confidence_from`: "logprobs", the mean probability of this label over the answered runs (of a
+        run with another label it is taken as 0), or else "runs", the share; NA of a single run; then the unit's own
+        columns.
     """
     if ties not in ("first", "NA", "random"):
         raise InputError(f'ties must be "first", "NA" or "random", not {ties!r}.')
@@ -202,8 +203,18 @@ def consensus(
                 }
             )
         )
-    frame = pd.concat(parts, ignore_index=True) if parts else _no_consensus(predictions)
+    frame = _in_input_order(parts, predictions) if parts else _no_consensus(predictions)
     return _with_unit_columns(frame, predictions)
+
+
+def _in_input_order(parts: list[pd.DataFrame], predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all arms in the order in which unit and arm first stand in `predictions`."""
+    columns = ["unit_id", *arm_columns(predictions.columns)]
+    frame = pd.concat(parts, ignore_index=True)
+    first = zip(*(predictions[name] for name in columns), strict=True)
+    place = {(unit, *map(str, arm)): at for at, (unit, *arm) in enumerate(dict.fromkeys(first))}
+    order = np.argsort([place[key] for key in zip(*(frame[name] for name in columns), strict=True)], kind="stable")
+    return frame.iloc[order].reset_index(drop=True)
 
 
 def _confidence(arm: Votes, chosen: np.ndarray, answered: np.ndarray) -> tuple[np.ndarray, list[str | None]]:
@@ -238,7 +249,7 @@ def wide(predictions: pd.DataFrame) -> pd.DataFrame:
         }
         parts.append(pd.DataFrame({"unit_id": arm.table.index, **arm.arm, **runs}))
     frame = (
-        pd.concat(parts, ignore_index=True) if parts else predictions[["unit_id", *arm_columns(predictions.columns)]]
+        _in_input_order(parts, predictions) if parts else predictions[["unit_id", *arm_columns(predictions.columns)]]
     )
     return _with_unit_columns(frame, predictions)
 

@@ -126,3 +126,13 @@ def test_a_column_of_llmlabs_is_no_gold():
         scoring.score(predictions, "prediction")
     with pytest.raises(ll.InputError, match="called prediction_ here"):
         scoring.score(predictions.assign(prediction_="bug"), "prediction")
+
+
+def test_models_whose_rows_stand_unit_by_unit_are_scored_as_alone():
+    gold = ["bug", "billing", "other", "bug"]
+    models = {"m": frame([[one] for one in gold], gold, "m"), "n": frame([[one] for one in gold[::-1]], gold, "n")}
+    mixed = pd.concat(models.values()).sort_values(["unit_id", "model"], kind="stable", ignore_index=True)
+    found = scoring.score(mixed, "gold").summary.query("of == 'consensus'").set_index("model")["accuracy"]
+    assert found.to_dict() == {"m": 1.0, "n": 0.5}
+    for name, alone in models.items():
+        assert scoring.score(alone, "gold").summary.query("of == 'consensus'")["accuracy"].item() == found[name]
