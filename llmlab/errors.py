@@ -45,7 +45,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-Ends = Literal["trial", "model", "run"]
+Ends = Literal["attempt", "trial", "model", "run"]
 # Parameters that hold the text of one trial; a complaint about them says nothing of the others.
 OF_ONE_TRIAL = {
     "messages", "message", "prompt", "input", "inputs", "input_tokens", "contents", "content", "text", "image",
@@ -135,11 +135,11 @@ class AttemptError(LlmlabError):
         it, the model loads, or its queue is full.
     about_settings : bool
         Whether the provider names a parameter as wrong which all requests of the model have in common.
-    ends : {"trial", "model", "run"} or None
-        The smallest thing that ends with it; `None` if the trial may be asked again.
-    ends_once_answered : {"trial", "model", "run"} or None
-        The same as soon as this run has got an answer, where that tells more: a 403 without a reason is about the key
-        as long as nothing was answered, and about this text afterwards.
+    ends : {"attempt", "trial", "model", "run"} or None
+        The smallest thing that ends with it; the attempt alone, or `None`, if the trial may be asked again.
+    ends_once_answered : {"attempt", "trial", "model", "run"} or None
+        The same as soon as this run has got an answer, where that tells more: a web page with status 405 is about the
+        address as long as nothing was answered, and about this text afterwards.
     """
 
     retry_after_s: float | None = None

@@ -206,9 +206,12 @@ def _unreadable(why: str, headers: Mapping[str, str], body: bytes) -> AttemptErr
     kind = headers.get("content-type", "").lower()
     begins = (b"<",) if "html" in kind else (b"<!doctype", b"<html", b"<!--")
     if "json" not in kind and body[:200].lstrip().lower().startswith(begins):
-        return errors.ConfigError(
+        page = errors.ConfigError(
             "the server answered with a web page, not with an answer: is base_url right (is /v1 missing)?"
         )
+        # At an address that has answered before it is a gateway's, for a while or for this text.
+        page.ends_once_answered = "attempt"
+        return page
     error = errors.BadResponseError(why)
     # Blanks count as a begun answer: some providers send them to keep the connection alive while the model works.
     error.may_be_billed = bool(body)

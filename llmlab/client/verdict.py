@@ -21,7 +21,7 @@ _CREDIT_CODES = (
     r"exceeded_current_quota|no_credit|out_of_credit|overdue"
 )
 _RATE_CODES = r"rate_limit|too_many_requests|throttl|resource_exhausted|^requests$|^tokens$|slow_down|concurren"
-_AUTH_CODES = r"api_key|authenticat|unauthori|unauthenticat|invalid_token|token_expired|access_denied"
+_AUTH_CODES = r"api_key|permission|authenticat|unauthori|unauthenticat|invalid_token|token_expired|access_denied"
 _MODEL_CODES = (
     r"model_?(id_)?(is_)?(not_(found|exist|available|supported|allowed|open)|decommission|unavailable|deprecat|retired|"
     r"unknown|invalid|access)|(unknown|invalid|unsupported|deprecated|no_such)_model|deployment_not_found|tier_not_allowed"
@@ -43,25 +43,32 @@ _TOO_LONG_WORDS = (
     r"(maximum|allowed|max) (number of )?(input )?tokens|token (count|limit)|too many (input )?tokens|"
     r"(exceed|longer than)[^.]{0,60}(token|context|length|maximum|limit)|reduce (the|your) (length|prompt|input)|"
     r"(prompt|input|request|message|text|content|payload|body)s? (\w+ ){0,4}too (long|large|big)|string above max|"
-    r"too large for|超长|过长"
+    r"too large for|(?<![a-z])(inputs?|prompt)[^a-z]{0,3}(length|tokens?|must have)|超长|过长"
 )
 _CONTEXT_WORDS = r"context (length|size|window)|maximum (context|model|prompt|input) length"
 _MODERATED_WORDS = (
     r"content[ _-]?(filter|management|policy|moderation)|moderation|\bflagged\b|prohibited (content|use)|"
     r"safety (system|filter|reason|check|polic)|blocked (by|due|for)|(usage|acceptable use) polic|inappropriate|"
+    r"(content|usage|community|safety) guideline|violat\w*[^.]{0,60}(polic|guideline|terms)|(?<!case[ -])sensitive|"
     r"敏感|违规"
 )
-_KEY_WORDS = r"\bapi[ -]?keys?\b|not authenticated|unauthori[sz]ed|authentication|invalid token|no auth"
+_KEY_WORDS = (
+    r"\bapi[ -]?(secret )?keys?\b|not authenticated|unauthori[sz]ed|authentication|invalid token|no auth|secret key|"
+    r"(access|auth\w*|bearer|id) token[^.]{0,30}(invalid|expired|not valid)|log ?in (failed|fail|required)"
+)
 _MODEL_WORDS = (
     r"\bmodel\b[^.]{0,80}(not exist|not found|(not |un)available|not supported|decommissioned|deprecated|retired)|"
-    r"not a valid model|no endpoints found|(unknown|invalid|unsupported|no such) model|deployment [^.]{0,40}not exist"
+    r"model (id|identifier|name)\b[^.]{0,40}invalid|not a valid model|"
+    r"no endpoints found|(unknown|invalid|unsupported|no such) model|deployment [^.]{0,40}not exist"
 )
 _CREDIT_WORDS = (
     r"credit balance|insufficient (credit|balance|fund|quota)|(exceeded|over) your (current |monthly )?(quota|spend)|"
     r"spend(ing)? limit|key limit exceeded|payment required|(billing|account) is not active|"
-    r"(out of|not enough|add more|purchase) credits?|余额|欠费"
+    r"(out of|not enough|add more|purchase) credits?|not have (\w+ ){0,2}(credits?|balance|funds)|"
+    r"(credits?|balance|funds) [^.]{0,30}(insufficient|exhausted|depleted|too low|used up)|余额|欠费"
 )
 _DAY_WORDS = r"per[ -](day|month|week)|\b(tpd|rpd)\b|\bdaily\b|\bmonthly\b"
+_RATE_WORDS = r"rate.?limit|too many requests|request limit|\bqps\b|throttl"
 _MINUTE_WORDS = r"per[ -](min|minute|sec|second|hour)\b|\b(tpm|rpm|rps)\b"
 _SETTING_WORDS = (
     r"requested parameters|extra (inputs|fields)|does not support|is not supported|unsupported (value|parameter)|"
@@ -94,7 +101,7 @@ class Verdict(NamedTuple):
     Attributes
     ----------
     kind : type of AttemptError
-    ends, ends_once_answered : {"trial", "model", "run"} or None
+    ends, ends_once_answered : {"attempt", "trial", "model", "run"} or None
         As in `AttemptError`, where they differ from the class's own.
     """
 
@@ -123,6 +130,8 @@ class _Refusal:
 
 def _own_words(message: str) -> str:
     """The message in lower case without what it quotes: passages in quotation marks that are more than a name."""
+    # An apostrophe is no quotation mark: "doesn't" … "isn't".
+    message = re.sub(r"(?<=\w)['’](?=\w)", "", re.sub(r"n['’]t\b", " not", message))
     return re.sub(r"([\"'`“‘«])(?=[^\"'`”’»]*\s)[^\"'`”’»]{12,}[\"'`”’»]", " ", message).casefold()[:2000]
 
 
@@ -143,8 +152,10 @@ def verdict(status: int | None, said: ErrorBody, *, is_page: bool, hint_s: float
     if status is not None and 300 <= status < 400:
         return Verdict(errors.ConfigError)
     if is_page:
-        # The sender of a 403 page is a firewall in front of the provider, which dislikes this text.
-        return Verdict(errors.RequestError if status == 403 else _by_status(status))
+        # The sender of a 403 page is a firewall in front of the provider, which dislikes this text. Some send 405, or
+        # 404: at an address that has answered before it is the text, too.
+        kind = errors.RequestError if status == 403 else _by_status(status)
+        return Verdict(kind, *(("run", "trial") if kind is errors.ConfigError else ()))
     if status == 408:
         return Verdict(errors.TimeoutError)
     by_code = _by_codes(refusal)
@@ -213,9 +224,14 @@ def _never_fits(words: str) -> bool:
 
 
 def _of_403(refusal: _Refusal) -> Verdict:
+    if refusal.says(_RATE_WORDS):
+        return Verdict(_of_429(refusal))
+    if refusal.codes(r"quota"):
+        return Verdict(errors.QuotaError)
     for pattern, kind in (
         (_DAY_WORDS, errors.QuotaError),
         (_CREDIT_WORDS, errors.CreditError),
+        (r"\bquota\b", errors.QuotaError),
         (_MODERATED_WORDS, errors.ModerationError),
         (_MODEL_WORDS, errors.ModelNotFoundError),
         (_REGION, errors.ConfigError),
@@ -223,7 +239,8 @@ def _of_403(refusal: _Refusal) -> Verdict:
     ):
         if refusal.says(pattern):
             return Verdict(kind)
-    return Verdict(errors.AuthenticationError, "run", "trial")
+    # Without a reason that anybody knows it may be about this text, also if it is the first one.
+    return Verdict(errors.ModelNotFoundError if refusal.says(r"\bmodel\b") else errors.AuthenticationError, "trial")
 
 
 def _of_400(refusal: _Refusal) -> Verdict:
@@ -235,6 +252,8 @@ def _of_400(refusal: _Refusal) -> Verdict:
         return Verdict(errors.ModelNotFoundError)
     if top is not None and top not in OF_ONE_TRIAL:
         return Verdict(errors.ConfigError, "model")
+    if refusal.says(_RATE_WORDS):
+        return Verdict(_of_429(refusal))
     for pattern, kind in (
         (_CREDIT_WORDS, errors.CreditError),
         (_KEY_WORDS, errors.AuthenticationError),

@@ -106,21 +106,92 @@ def test_headers_of_the_cloud_tell_the_kind():
     assert type(found) is errors.RateLimitError
 
 
+PAGE = "<html><title>Request Rejected</title><body>Your support ID is: 12345</body></html>"
+
+
 @pytest.mark.parametrize(
-    ("status", "body", "once_answered"),
+    ("status", "body", "ends", "once_answered"),
     [
-        (403, {"message": "Forbidden"}, "trial"),
-        (403, error("blocked"), "trial"),
-        (403, error("no", code="invalid_api_key"), None),
-        (403, error("Your API key is not allowed"), None),
-        (404, error("Not Found"), "model"),
-        (401, error("no"), None),
+        (403, {"message": "Forbidden"}, "trial", None),
+        (403, error("blocked"), "trial", None),
+        (403, {"code": 30011, "message": "Model is only for paid users"}, "trial", None),
+        (403, "error code: 1010", "trial", None),
+        (403, error("no", code="invalid_api_key"), "run", None),
+        (403, error("no", status="PERMISSION_DENIED"), "run", None),
+        (403, error("Your API key is not allowed"), "run", None),
+        (404, error("Not Found"), "run", "model"),
+        (404, PAGE, "run", "trial"),
+        (405, PAGE, "run", "trial"),
+        (401, error("no"), "run", None),
     ],
 )
-def test_what_may_be_the_text_is_the_text_once_the_key_has_been_good(status, body, once_answered):
+def test_what_may_be_the_text_ends_the_trial_at_least_once_the_address_has_been_good(status, body, ends, once_answered):
     found = diagnose(status, {}, body)
-    assert found.ends == "run"
-    assert found.ends_once_answered == once_answered
+    assert (found.ends, found.ends_once_answered) == (ends, once_answered)
+
+
+# Bodies of DashScope, SiliconFlow, Zhipu, xAI, Cloudflare, Bedrock, Volcengine, Moonshot, LM Studio, TGI, llama.cpp's
+# relatives, and of gateways that pass them on; with the status that they really have.
+SEEN = [
+    (400, error("Upstream request failed: [data_inspection_failed] <400> InternalError.Algo.DataInspectionFailed: Input "
+                "text data may contain inappropriate content."), errors.ModerationError),
+    (500, {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."},
+     errors.ModerationError),
+    (400, error("The request failed because the input text may contain sensitive information.", code="", type="BadRequest"),
+     errors.ModerationError),
+    (400, error("Content violates usage guidelines. Team: x"), errors.ModerationError),
+    (403, {"code": "The caller does not have permission to execute the specified operation",
+           "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"}, errors.ModerationError),
+    (403, "Request blocked by security policy", errors.ModerationError),
+    (400, error("Prompt tokens (9) exceeds context size (8)", type="context_exceeded"), errors.TooLongError),
+    (400, error("Prompt too long: 5152 tokens exceeds max_seq_len 2048"), errors.TooLongError),
+    (400, error("input length and max_tokens exceed context limit: 90402 + 116650 > 204648"), errors.TooLongError),
+    (422, {"error": "Input validation error: `inputs` must have less than 1024 tokens. Given: 1500",
+           "error_type": "validation"}, errors.TooLongError),
+    (400, {"code": 20015, "message": "length of prompt_tokens (9000) must be less than max_seq_len (8192)."},
+     errors.TooLongError),
+    (400, error("<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]"),
+     errors.TooLongError),
+    (500, error("Requested tokens (5013) exceed context window of 2048", type="internal_server_error"),
+     errors.TooLongError),
+    (413, {"errors": [{"code": 5021, "message": "AiError: The estimated number of input and maximum output tokens (9000) "
+                       "exceeded this model context window limit (8000)."}]}, errors.TooLongError),
+    (400, {"message": "The provided model identifier is invalid."}, errors.ModelNotFoundError),
+    (400, {"message": "Invocation of model ID x with on-demand throughput isn\u2019t supported. Retry with an ARN"},
+     errors.ModelNotFoundError),
+    (404, error("Your account has not activated the model x.", code="ModelNotOpen"), errors.ModelNotFoundError),
+    (403, {"code": "30001", "message": "Sorry, your account balance is insufficient"}, errors.CreditError),
+    (403, {"error": "Your team doesn't have any credits or licenses yet. You can purchase those, if you don't mind."},
+     errors.CreditError),
+    (403, error("The request failed.", code="AccountOverdueError"), errors.CreditError),
+    (429, error("您的账户已欠费，请充值后重试。", code="1113"), errors.CreditError),
+    (422, {"detail": "Insufficient credit"}, errors.CreditError),
+    (403, error("Free allocated quota exceeded", code="AllocationQuota.FreeTierOnly"), errors.QuotaError),
+    (429, {"errors": [{"code": 4006, "message": "you have used up your daily free allocation"}]}, errors.QuotaError),
+    (429, error("Your account reached organization TPD rate limit", type="rate_limit_reached_error"), errors.QuotaError),
+    (403, {"message": "API rate limit exceeded for user ID 1."}, errors.RateLimitError),
+    (429, {"detail": "Request was throttled. Expected available in 3 seconds."}, errors.RateLimitError),
+    (429, error("当前API请求过多，请稍后重试。", code="1305"), errors.RateLimitError),
+    (503, "no healthy upstream", errors.OverloadedError),
+    (530, "error code: 1033", errors.OverloadedError),
+    (424, {"message": "Model processing failed", "originalStatusCode": 500}, errors.RequestError),
+    (418, PAGE, errors.RequestError),
+    (406, PAGE, errors.RequestError),
+    # Baidu and MiniMax send these with a 200, in fields of their own.
+    (None, {"error_code": 336104, "error_msg": "prompt tokens too long"}, errors.TooLongError),
+    (None, {"error_code": 18, "error_msg": "Open api qps request limit reached"}, errors.RateLimitError),
+    (None, {"error_code": 17, "error_msg": "Open api daily request limit reached"}, errors.QuotaError),
+    (None, {"error_code": 110, "error_msg": "Access token invalid or no longer valid"}, errors.AuthenticationError),
+    (None, {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, errors.RateLimitError),
+    (None, {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}, errors.ModerationError),
+    (None, {"base_resp": {"status_code": 1004, "status_msg": "login fail: Please carry the API secret key"}},
+     errors.AuthenticationError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), SEEN)
+def test_bodies_that_people_have_reported(status, body, kind):
+    assert type(diagnose(status, {}, body)) is kind
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 529, 498])

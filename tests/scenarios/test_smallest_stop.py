@@ -37,6 +37,8 @@ OF_ONE_TEXT = {
         "code": "invalid_request_error"}}),
     "Zhipu, moderated": (400, {"contentFilter": [{"level": 1, "role": "user"}],
         "error": {"code": "1301", "message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}}),
+    "a gateway, no reason": (403, {"message": "Forbidden"}),
+    "nginx, no reason": (403, {"status": 403, "title": "Access to this resource is denied"}),
     "a validator, one text": (422, {"detail": [{"type": "string_too_long", "loc": ["body", "messages", 0, "content"],
         "msg": "String should have at most 8000 characters"}]}),
 }  # fmt: skip
@@ -49,6 +51,41 @@ async def test_texts_that_are_refused_first_in_words_nobody_knows_end_as_rows(ki
     assert results.stopped is None
     assert results.predictions["status"].tolist() == ["failed"] * 6 + ["ok"] * 6
     assert len(results.attempts) == 12
+
+
+FIREWALLS = {
+    "F5": (200, "<html><title>Request Rejected</title><body>The requested URL was rejected.</body></html>"),
+    "Aliyun": (405, "<!doctype html><title>405</title><body>您的访问被阻断</body>"),
+    "mod_security": (406, "<html><head><title>Not Acceptable!</title></head></html>"),
+    "Akamai": (403, "<HTML><HEAD><TITLE>Access Denied</TITLE></HEAD></HTML>"),
+    "a hidden path": (404, "<html><title>404 Not Found</title></html>"),
+}
+
+
+@pytest.mark.parametrize("kind", FIREWALLS)
+async def test_a_firewalls_page_about_one_text_ends_that_row(kind):
+    def reply(body):
+        return FIREWALLS[kind] if "odd" in str(body["messages"]) else said()
+
+    async with serving(reply) as server:
+        settings = server | {"max_concurrent": 1, "retry": ll.RetryPolicy(max_retries=2, wait=lambda attempt: 0.0)}
+        results = await ll.run_experiment(["fine 1", "odd", "fine 2"], "{text}", **settings)
+    assert results.stopped is None
+    assert results.predictions["status"].tolist() == ["ok", "failed", "ok"]
+
+
+async def test_a_page_for_every_text_stops_the_run_after_a_while():
+    seen = []
+
+    def reply(body):
+        seen.append(body)
+        return said() if len(seen) == 1 else FIREWALLS["F5"]
+
+    async with serving(reply) as server:
+        settings = server | {"max_concurrent": 1, "retry": ll.RetryPolicy(max_retries=1)}
+        results = await ll.run_experiment(texts(100), "{text}", **settings)
+    assert len(seen) == 21
+    assert "20 trials in a row failed the same way" in results.stopped
 
 
 OF_SETTINGS = {
