@@ -50,4 +50,4 @@ format: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest llmlab-demo
+	rm -rf .venv .venv-lowest llmlab-demo*

@@ -1,18 +1,24 @@
-"""`python -m llmlab`: the main job on example tickets and a simulated provider, or on your own file and endpoint."""
+"""`python -m llmlab`: the main job on example tickets and a simulated provider, or on your own file and endpoint.
+
+python -m llmlab --units reviews.csv --text-column review --categories good,bad --model gpt-4o-mini
+"""
 
 from __future__ import annotations
 
 import argparse
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 import llmlab as ll
+from llmlab.display import RERUN
 
 HERE = Path(__file__).parent
+JOURNAL = "journal.sqlite"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,34 +29,43 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
-        return _run(options)
+        folder = _new_folder(options.out or Path("llmlab-demo" if options.units is None else "llmlab-results"))
+        # Before anything is paid for.
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return _run(options, folder)
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
     except (ll.LlmlabError, OSError) as error:
-        print(f"llmlab: {error}", file=sys.stderr)
+        print(f"llmlab: {_in_shell_words(str(error))}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m llmlab", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m llmlab", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--units", type=Path, help="a CSV file, one unit per row (default: 250 example tickets)")
     parser.add_argument("--text-column", default="text", help="the column to ask about (default: text)")
     parser.add_argument("--categories", help="the labels, separated by commas (default: free text)")
     parser.add_argument("--prompt", default="Which category fits this message?", help="put before the text")
     parser.add_argument("--model", default="openai/gpt-4o-mini", help="its name at the endpoint (default: %(default)s)")
     parser.add_argument("--base-url", help="an OpenAI-compatible endpoint (default: as the environment says)")
-    parser.add_argument("--key-variable", help="the environment variable that holds the key for --base-url")
+    parser.add_argument("--api-key-env", metavar="NAME", help="the environment variable that holds the key")
     parser.add_argument("--simulate", action="store_true", help="ask a simulated provider: no key, no cost")
     parser.add_argument("--runs", type=int, default=3, help="how often each unit is asked (default: 3)")
     parser.add_argument("--requests-per-minute", type=float, default=60.0, help="your key's limit (default: 60)")
     parser.add_argument("--tokens-per-minute", type=float, help="your key's limit on tokens (default: none)")
     parser.add_argument("--max-cost-usd", type=float, help="stop before more than this is spent (default: no cap)")
-    parser.add_argument("--journal", type=Path, help="an SQLite file; run again to go on where it ended")
-    parser.add_argument(
-        "--out", type=Path, help="folder for frames and charts (default: llmlab-demo or llmlab-results)"
-    )
+    parser.add_argument("--journal", type=Path, help="the SQLite file that keeps every answer; what it holds is not "
+                        f"asked again (default: {JOURNAL} in the folder)")  # fmt: skip
+    parser.add_argument("--out", type=Path, help="folder for frames, charts and journal; if there is one, a number is "
+                        "added to the name (default: llmlab-demo or llmlab-results)")  # fmt: skip
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, folder: Path) -> int:
     example = options.units is None
     simulated = options.simulate or (example and options.base_url is None)
     units = _read(_tickets() if example else options.units, options.text_column)
@@ -66,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
         "model": options.model,
         "categories": categories,
         "runs": options.runs,
-        "journal": options.journal,
+        "journal": options.journal or folder / JOURNAL,
         "max_cost_usd": options.max_cost_usd,
         "progress": "text",
     }
@@ -81,22 +96,37 @@ def _run(options: argparse.Namespace) -> int:
     else:
         settings |= {
             "base_url": options.base_url,
-            "api_key": _key(options.key_variable),
+            "api_key": _key(options.api_key_env),
             "requests_per_minute": options.requests_per_minute,
             "tokens_per_minute": options.tokens_per_minute,
         }
-    folder = options.out or Path("llmlab-demo" if example else "llmlab-results")
-    # Before anything is paid for.
-    folder.mkdir(parents=True, exist_ok=True)
     prompt = f"{options.prompt}\n\n{{{options.text_column}}}"
     results = ll.run_experiment_sync(units, prompt, **settings)
-    print(f"\n{results}\n")
+    again = "" if options.journal else f" with --journal {folder / JOURNAL}"
+    print("\n" + _in_shell_words(str(results).replace(RERUN, f"run the same command again{again}")) + "\n")
     if simulated:
         counted = settings["client"].counts().total_tokens
         ours = int(results.attempts["total_tokens"].sum())
         print(f"Tokens counted by the provider: {counted:,}; in results.attempts: {ours:,}.")
     _write(results, folder)
     return 0 if results.stopped is None else 1
+
+
+def _new_folder(wanted: Path) -> Path:
+    """`wanted`, or the first of `wanted-2`, `wanted-3` … that does not exist: nothing is overwritten."""
+    folder, number = wanted, 1
+    while folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
+def _in_shell_words(text: str) -> str:
+    """What llmlab says, with the options of the shell in place of Python's parameters."""
+    text = text.replace("pass api_key=...", "name its variable with --api-key-env")
+    text = text.replace("client=llmlab.simulate.client()", "--simulate")
+    names = {one.dest: one.option_strings[-1] for one in _parser()._actions if "_" in one.dest}
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[0]], text)
 
 
 def _tickets() -> Path:
@@ -110,7 +140,7 @@ def _key(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable)
     if not key:
-        raise ll.InputError(f"--key-variable {variable}: the environment has no such variable, or it is empty.")
+        raise ll.InputError(f"--api-key-env {variable}: the environment has no such variable, or it is empty.")
     return key
 
 

@@ -11,7 +11,15 @@ import pytest
 from llmlab import __main__ as program
 
 ROOT = Path(__file__).parent.parent
-FILES = ["attempts.csv", "overview.png", "predictions.csv", "throttle_rate.png", "token_costs.png", "wait_time.png"]
+FILES = [
+    "attempts.csv",
+    "journal.sqlite",
+    "overview.png",
+    "predictions.csv",
+    "throttle_rate.png",
+    "token_costs.png",
+    "wait_time.png",
+]
 
 
 @pytest.fixture
@@ -66,6 +74,22 @@ def test_the_same_journal_goes_on_where_it_ended(ask, tmp_path):
     assert (status, again.counts().requests) == (0, 2)
 
 
+def test_a_second_call_overwrites_nothing_and_goes_on_with_the_first_ones_journal(ask, simulated, capsys):
+    text = "text\nrefund\ncrash\n"
+    client = simulated(fault="no_credit", fault_after=1, fault_s=0.05)
+    status, client, folder = ask(text, "--runs", "1", client=client)
+    said = capsys.readouterr().out
+    assert status == 1
+    assert "answered     1 of 2" in said
+    assert f"go on        run the same command again with --journal {folder / 'journal.sqlite'}" in said
+    assert "rerun_failed" not in said
+    first = (folder / "attempts.csv").read_bytes()
+    status, _, _ = ask(text, "--runs", "1", "--journal", str(folder / "journal.sqlite"), client=client)
+    assert (status, client.counts().requests) == (0, 3)
+    assert (folder / "attempts.csv").read_bytes() == first
+    assert len(pd.read_csv(folder.with_name("out-2") / "predictions.csv")) == 2
+
+
 def test_an_empty_cell_is_an_empty_text(ask):
     status, client, folder = ask('text,k\n"",1\nhello,2\n', "--runs", "1")
     assert status == 0
@@ -97,23 +121,24 @@ def test_an_early_end_is_written_too_and_exits_with_1(ask, capsys):
         ("text\na\n", ["--units", "/"], "Is a directory"),
         ("text\na\n", ["--runs", "0"], "runs must be"),
         ("text\na\n", ["--requests-per-minute", "0"], "limit must be"),
-        ("text\na\n", ["--key-variable", "NOWHERE"], "no such variable"),
-        ("text\na\n", ["--max-cost-usd", "-1"], "max_cost_usd must be"),
+        ("text\na\n", ["--api-key-env", "NOWHERE"], "no such variable"),
+        ("text\na\n", ["--max-cost-usd", "-1"], "--max-cost-usd must be"),
         ("text\na\n", ["--prompt", "{nope}"], "The prompt asks for {nope}"),
-        ("text\na\n", ["--base-url", "nowhere"], "base_url must begin with"),
-        ("text\na\n", ["--base-url", "https://example.invalid/v1"], "OPENAI_API_KEY belongs to another host"),
+        ("text\na\n", ["--base-url", "nowhere"], "--base-url must begin with"),
+        ("text\na\n", ["--base-url", "https://example.invalid/v1"], "name its variable with --api-key-env"),
         ("text\na\n", ["--out", "/dev/null/x"], "Not a directory"),
         ("unit_id,text\n1,a\n1,b\n", [], "unit_id must be unique"),
     ],
 )
 def test_what_cannot_work_exits_with_2_and_one_line(ask, capsys, text, arguments, said):
-    status, client, _ = ask(text, *arguments)
+    status, client, folder = ask(text, *arguments)
     assert status == 2
     error = capsys.readouterr().err
     assert error.startswith("llmlab: ")
     assert said in error
     assert "Traceback" not in error
     assert client.counts().requests == 0
+    assert not folder.exists()
 
 
 def test_a_file_of_ones_own_can_be_tried_without_a_key(tmp_path, capsys):
@@ -128,7 +153,7 @@ def test_a_file_of_ones_own_can_be_tried_without_a_key(tmp_path, capsys):
 
 def test_the_key_can_come_from_a_variable_of_any_name(ask, monkeypatch):
     monkeypatch.setenv("LAB_KEY", "sk-lab-0123456789")
-    status, client, _ = ask("text\nhello\n", "--key-variable", "LAB_KEY", "--runs", "1")
+    status, client, _ = ask("text\nhello\n", "--api-key-env", "LAB_KEY", "--runs", "1")
     assert (status, client.counts().ok) == (0, 1)
 
 

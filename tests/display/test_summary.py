@@ -111,8 +111,8 @@ def test_the_lines_of_text_say_the_same():
         "cost": "$0.0010",
         "waited": "for the limit: 100 % of attempts, 2.0 s on average",
         "refused": "1 (429)",
-        "took": "3.5 s: 86 % waiting for the rate limit, 14 % waiting for answers; to be faster: a higher "
-        "requests_per_minute, if the provider allows it",
+        "took": "3.5 s: 86 % waiting for the rate limit, 14 % waiting for answers; to be faster: "
+        "nothing, since the provider refuses more than this (429)",
         "go on": "results = await results.rerun_failed()",
     }
     assert "cost         unknown; no price for m" in repr(make(["x"], price_usd=None))
