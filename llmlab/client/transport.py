@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from llmlab.client.endpoint import Endpoint, proxy_of
+from llmlab.client.quiet import make_quiet, quiet
 from llmlab.client.redact import one_line
 from llmlab.client.sdk import is_plain
 from llmlab.client.writer import PATH, RequestWriter, Written, http_library, secrets_of
@@ -122,7 +124,9 @@ class SdkTransport:
         self.proxy = ""
         self._client = client.with_options(max_retries=0)
         self._secrets = secrets
-        self._raw = http_library().Response
+        library = http_library()
+        make_quiet(library.__name__)
+        self._raw = library.Response
         self._status_error = openai.APIStatusError
 
     async def send(self, request: Request) -> Answer:
@@ -145,7 +149,8 @@ class SdkTransport:
         try:
             # Read back from what was written: a lone surrogate is replaced there.
             body = json.loads(request.content)
-            return await self._client.post(path, cast_to=self._raw, options=options, body=body)  # type: ignore[arg-type]
+            with quiet(logging.INFO):
+                return await self._client.post(path, cast_to=self._raw, options=options, body=body)  # type: ignore[arg-type]
         except self._status_error as error:
             return error.response
 

@@ -10,11 +10,11 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmlab.client.endpoint import Endpoint
+from llmlab.client.quiet import make_quiet, quiet
 from llmlab.client.sdk import sdk_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 PATH = "/chat/completions"
 # What belongs to a connection and a body rather than to the request.
 _OF_THE_CONNECTION = {"content-length", "transfer-encoding", "accept-encoding", "host"}
-_writing = ContextVar("writing", default=False)
 _HOLD_SECRETS = ("authorization", "api-key", "x-api-key", "proxy-authorization")
 
 
@@ -65,16 +64,6 @@ def secrets_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value.removeprefix("Bearer ").strip() for value in found if value)
 
 
-class _SentRequestsOnly(logging.Filter):
-    """Drops what is logged while a request is only written: nothing is sent, and the user's headers may hold a key."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _writing.get()
-
-
-_SENT_REQUESTS_ONLY = _SentRequestsOnly()
-
-
 class RequestWriter:
     """Has requests written by the endpoint's openai client.
 
@@ -94,8 +83,7 @@ class RequestWriter:
         self._fresh_s = fresh_s
         self._secrets, self._simulated = endpoint.secrets, endpoint.simulated
         self._client = sdk_of(endpoint, nowhere)
-        for name in ("openai._base_client", library.__name__):
-            logging.getLogger(name).addFilter(_SENT_REQUESTS_ONLY)
+        make_quiet(library.__name__)
 
     def timeouts_s(self) -> tuple[float | None, float | None]:
         """The client's own limits in seconds for connecting and for silence; `None` where it has no own."""
@@ -128,16 +116,14 @@ class RequestWriter:
             options["headers"] = headers
         if query:
             options["params"] = query
-        writing = _writing.set(True)
-        try:
+        # Nothing is sent, and the headers that would be logged may hold a key.
+        with quiet(logging.CRITICAL):
             response = await self._client.post(
                 PATH,
                 cast_to=self._response,
                 body={"model": model, "messages": []},
                 options=options,  # type: ignore[arg-type]
             )
-        finally:
-            _writing.reset(writing)
         request = response.request
         kept = CIMultiDict(
             (name, value) for name, value in request.headers.multi_items() if name.lower() not in _OF_THE_CONNECTION
