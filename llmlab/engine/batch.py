@@ -139,7 +139,8 @@ class BatchQueue:
         due: list[Asked] = []
         poll_s = FIRST_POLL_S
         while not self._patience.is_over:
-            await self._submit()
+            if await self._submit():
+                poll_s = FIRST_POLL_S
             if not self._open and self._submissions.is_empty:
                 break
             for batch in list(self._open.values()):
@@ -151,7 +152,9 @@ class BatchQueue:
         self.show()
         return due
 
-    async def _submit(self) -> None:
+    async def _submit(self) -> bool:
+        """Submit what can be submitted now; returns whether there was anything."""
+        before = self._most
         self._submissions.clear(self._over)
         while (submitted := await self._submissions.next(self._open)) is not None:
             if isinstance(submitted, Stop):
@@ -159,6 +162,7 @@ class BatchQueue:
                 self._ended(submitted)
             else:
                 await self._keep(submitted)
+        return self._most > before
 
     async def _keep(self, batch: Batch) -> None:
         batch.number = self._most = next(self._numbers)

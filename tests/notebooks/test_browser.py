@@ -35,7 +35,16 @@ results = await ll.run_experiment(
 )
 results
 """
+QUEUED = """
+provider = ll.simulate.client(latency_s=0.2, batch_s=45)
+results = await ll.run_experiment(
+    tickets, "{text}", model=["openai/gpt-4o-mini", "openai/gpt-4o"], categories=["bug", "billing"], client=provider,
+    batch=True, journal="queued.sqlite", runs=20,
+)
+results
+"""
 NOTEBOOKS = {
+    "queued": [FIRST, QUEUED],
     "long": [FIRST, ASK.format(settings="runs=4, requests_per_minute=60"), COUNTED],
     "reloaded": [FIRST, ASK.format(settings="limiter=ll.RateLimiter(40, period_s=10, margin_s=0.1)"), COUNTED],
     "error": [FIRST, LONG_ERROR],
@@ -136,6 +145,24 @@ def test_stop_in_a_long_run_gives_partial_results(page, pictures, lab):
     saved = (lab[1] / "notebooks" / "long.ipynb").read_text()
     assert "llmlab-progress" in saved
     assert "children=" not in saved
+
+
+def test_batches_say_where_they_are_and_stop_leaves_them_to_the_provider(page, pictures):
+    open_notebook(page, "queued")
+    run_all(page)
+    panel = page.locator(".llmlab-progress:visible").last
+    panel.get_by_text(re.compile(r"batch 1 of 2: [1-9][\d,]* of 1,199 done · submitted \d\d:\d\d · ends by")).wait_for()
+    assert "closing the notebook is fine" in panel.inner_text()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(100)
+        fits(page)
+        take(page, pictures, f"queued-{width}")
+    page.locator("button.jupyter-button", has_text="Stop").click()
+    results = page.locator(".llmlab-results")
+    results.wait_for()
+    assert "2 batches go on at the provider: the same cell reads them later" in results.inner_text()
+    take(page, pictures, "queued-stopped")
 
 
 def test_a_page_loaded_anew_during_the_run_ends_with_the_final_line(page, pictures):

@@ -214,6 +214,18 @@ async def test_stop_leaves_the_batch_running_and_the_same_cell_reads_it_later(si
     assert (client.counts().requests, client.counts().batch_lines) == (1, 39)
 
 
+async def test_what_was_stopped_can_also_go_on_by_asking_what_failed(simulated, path):
+    client = simulated(batch_s=2.0)
+    experiment = ll.start_experiment(
+        TEXTS, "{text}", model="m", client=client, journal=path, batch=True, progress=False
+    )
+    await until(lambda: experiment._run.tally.batches)
+    experiment.stop()
+    results = await (await experiment).rerun_failed()
+    assert results.predictions["status"].eq("ok").all()
+    assert (client.counts().requests, client.counts().batch_lines) == (1, 39)
+
+
 async def test_without_batch_what_is_in_the_queue_is_not_paid_a_second_time(simulated, path):
     client = simulated(batch_s=2.0)
     experiment = ll.start_experiment(

@@ -302,6 +302,41 @@ async def test_a_key_that_ends_while_it_waits_stops_the_run_and_the_batch_is_rea
     is_whole(await ask(provider, tmp_path), provider)
 
 
+async def test_a_queue_that_takes_only_small_batches_gets_small_ones(odd, tmp_path):
+    provider = odd(first(4, "create", TOO_MANY))
+    is_whole(await ask(provider, tmp_path, retry=ll.RetryPolicy(outage_s=0.1)), provider)
+    assert provider._service.seen["create"] == 4 + 5  # 39 and 19 lines are refused twice each; then 9 at a time
+
+
+async def test_a_queue_that_takes_nothing_ends_the_model_with_its_words(odd, tmp_path):
+    provider = odd(lambda its, number, usual: TOO_MANY if its == "create" else usual())
+    results = await ask(provider, tmp_path, retry=ll.RetryPolicy(outage_s=0.01))
+    assert "batch: 429: Too many requests." in results.stopped
+    assert provider.counts().batch_lines == 0
+
+
+@pytest.mark.parametrize("off_s", [-90_000, 90_000])
+async def test_the_providers_clock_may_be_off_by_more_than_a_day(odd, tmp_path, off_s):
+    def script(its, number, usual):
+        reply = usual()
+        if its not in ("create", "look") or reply.status != 200:
+            return reply
+        state = json.loads(reply.body)
+        return as_json(
+            {name: value + off_s if name.endswith("_at") and value else value for name, value in state.items()}
+        )
+
+    provider = odd(script)
+    experiment = start(provider, tmp_path)
+    await until(lambda: experiment._run.tally.batches)
+    experiment.stop()
+    await experiment
+    results = await ask(provider, tmp_path)
+    is_whole(results, provider)
+    queued = results.attempts[results.attempts["service_tier"] == "batch"]
+    assert queued["latency_s"].between(0, 60).all()
+
+
 @pytest.mark.parametrize("status", ["validating", "finalizing", "something_new"])
 async def test_a_batch_that_is_stuck_is_waited_for_until_somebody_stops_or_cancels(odd, tmp_path, status):
     def script(its, number, usual):
