@@ -163,6 +163,7 @@ def run_experiment(
     prices: Mapping[str, Sequence[float]] | None = None,
     keep_reasoning: bool = False,
     batch: bool | Literal["again"] = False,
+    cluster: object = None,
     grace_s: float = 5.0,
     on_stop: Literal["return", "raise"] = "return",
     progress: bool | str = True,
@@ -239,6 +240,9 @@ def run_experiment(
         the batches again when the cell is run another day. The first trial of each model and prompt is asked live, to
         find out what is wrong before it is paid for thousands of times. What the queue leaves unanswered (unreadable
         answers, lines that are missing or expired) is asked live in the end, or with "again" as a further batch.
+    cluster : dask.distributed.Client, optional
+        Have its workers ask, where one process has not enough CPU (needs `llmlab[cluster]`, and `share_limits` before).
+        All else stays here. A worker reads pictures itself: give addresses, or paths that it has.
     grace_s : float
         Seconds that calls in flight are given after a stop or an interrupt.
     on_stop : {"return", "raise"}
@@ -273,7 +277,7 @@ def run_experiment(
         max_concurrent=max_concurrent, max_retries=max_retries, retry=retry, reask_with_error=reask_with_error,
         reasoning_effort=reasoning_effort, timeout=timeout, base_url=base_url, api_key=api_key, client=client,
         limiter=limiter, journal=journal, max_cost_usd=max_cost_usd, prices=prices, keep_reasoning=keep_reasoning,
-        batch=batch, grace_s=grace_s, on_stop=on_stop, progress=progress, request=request,
+        batch=batch, cluster=cluster, grace_s=grace_s, on_stop=on_stop, progress=progress, request=request,
     ))  # fmt: skip
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from llmlab.client import ChatClient
 from llmlab.display import Tally
+from llmlab.engine.budget import MakeBudget, budget_of
 from llmlab.engine.intake import Course, Intake, judged
 from llmlab.engine.queue import Asked
 from llmlab.engine.request import Request, RequestWriter
@@ -58,12 +60,18 @@ class Attempts:
     """
 
     def __init__(
-        self, setup: Setup, client: ChatClient, store: Store, journal: Journal | NoJournal, tally: Tally
+        self,
+        setup: Setup,
+        client: ChatClient,
+        store: Store,
+        journal: Journal | NoJournal,
+        tally: Tally,
+        make_budget: MakeBudget = budget_of,
     ) -> None:
         self._setup, self._client, self._tally = setup, client, tally
         self._verdicts = Verdicts(setup)
         self.outages, self.forms = self._verdicts.outages, self._verdicts.forms
-        self.writer = RequestWriter(setup, store, self.forms)
+        self.writer = RequestWriter(setup, store, self.forms, make_budget)
         self.intake = Intake(setup, store, journal, tally, self.writer)
 
     async def carry_out(self, asked: Asked) -> Next:
@@ -102,6 +110,10 @@ class Attempts:
         form = self.forms.named(course.answer_form)
         follows = judged(read, lambda: self._verdicts.judge_line(asked, form, read.reply, read.error))
         return await self.intake.keep(asked, course, read, follows)
+
+    def hear(self, answered: Mapping[str, str | None]) -> None:
+        """Other processes of this experiment have got answers: of which models, and how their form was asked for."""
+        self._verdicts.hear(answered)
 
     async def _granted(self, model: str, request: Request) -> Grant:
         limiter = self._setup.limiters.of(model)

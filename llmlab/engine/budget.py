@@ -103,7 +103,11 @@ class Budget:
         return f"{said}, because its answer has no limit: set max_tokens, or raise max_cost_usd"
 
 
-def budget_of(setup: Setup, store: Store, worst_usd: Callable[[str, dict[str, Any]], float]) -> Budget:
+WorstUsd = Callable[[str, dict[str, Any]], float]
+MakeBudget = Callable[[Setup, Store, WorstUsd], Budget]
+
+
+def budget_of(setup: Setup, store: Store, worst_usd: WorstUsd) -> Budget:
     """The budget of a whole experiment: what earlier runs and the journal have of it counts.
 
     Parameters

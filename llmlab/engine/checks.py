@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.engine.pricing import tier_asked
 from llmlab.engine.retry import RetryPolicy
 from llmlab.errors import InputError
-from llmlab.limits import RateLimiter
+from llmlab.limits import RateLimiter, shared_place
 
 if TYPE_CHECKING:
     from llmlab.engine.setup import Setup
@@ -91,3 +91,45 @@ def names(request: Mapping[str, Any], ours: Sequence[str]) -> None:
                 f"{name}: did you mean {close[0]}? If the API has a parameter called {name}, "
                 f"pass extra_body={{{name!r}: …}}."
             )
+
+
+def cluster(setup: Setup) -> None:
+    """The workers of a cluster can ask, as far as that is known before anything travels to them."""
+    if setup.cluster is None:
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError('cluster= needs dask: pip install "llmlab[cluster]".') from None
+    if setup.batch:
+        raise InputError(
+            "cluster= and batch= do not go together: a batch needs no CPU here, as the provider works through it."
+        )
+    if not isinstance(setup.cluster, Client):
+        given = f"{setup.cluster!r:.80}, a {type(setup.cluster).__name__}"
+        raise InputError(f"cluster= takes a dask.distributed.Client, not {given}.")
+    if hasattr(setup.client, "with_options"):
+        raise InputError(
+            "With cluster= give base_url= and api_key= instead of client=: an open client cannot travel to the workers."
+        )
+    if setup.limiter is not None and not setup.limiter.name:
+        raise InputError('With cluster= a limiter needs a name, as in RateLimiter(…, name="mine"): it is shared by it.')
+    if not shared_place():
+        raise InputError(
+            "With cluster= the limits must be shared by all workers, so call ll.share_limits() before: "
+            'll.share_limits() for workers on this machine, ll.share_limits("redis://host:6379/0") for several.'
+        )
+    for name in ("prompt", "categories", "response_model", "parse", "examples", "retry", "request"):
+        _travels(name, getattr(setup, name))
+
+
+def _travels(name: str, value: object) -> None:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value)
+    except Exception as error:
+        raise InputError(
+            f"{name} cannot travel to the workers of the cluster ({type(error).__name__}: {error}): "
+            "it must hold no open files, connections or locks."
+        ) from None

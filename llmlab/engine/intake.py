@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from llmlab.analysis import label_logprob
 from llmlab.display import Tally
@@ -12,10 +13,13 @@ from llmlab.engine.repeats import NOTE, Completions
 from llmlab.engine.request import RequestWriter
 from llmlab.engine.setup import Setup
 from llmlab.engine.verdict import Next, Stop
-from llmlab.errors import AttemptError, JournalError, ParseError, TrialError
+from llmlab.errors import AttemptError, JournalError, ParseError
 from llmlab.parsing import thinking_in
 from llmlab.records import Reply, TokenUsageAttempt, Trial
 from llmlab.results import Journal, NoJournal, Store
+
+# An attempt, the prediction that it gave, and what was sent about the unit.
+Made = tuple[TokenUsageAttempt, object, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +119,23 @@ class Intake:
         try:
             await self._journal.put(attempt, read.value, asked.messages)
         except JournalError as failure:
-            stop = Stop(f"{failure}; what was answered is here in memory")
-            follows = replace(follows, stop=(*follows.stop, stop))
+            follows = replace(follows, stop=(*follows.stop, _unwritten(failure)))
         finally:
             # Also when cancelled here: what is queued is written before the journal closes.
             self._book(attempt, read.value)
         return follows
+
+    async def keep_made(self, made: Sequence[Made]) -> tuple[Stop, ...]:
+        """Keep attempts that another process made; returns what ends with them."""
+        try:
+            for written in [self._journal.put(*one) for one in made]:
+                await written
+        except JournalError as failure:
+            return (_unwritten(failure),)
+        finally:
+            for attempt, value, _ in made:
+                self._book(attempt, value)
+        return ()
 
     def keep_interrupted(self, asked: Asked, course: Course, error: AttemptError) -> None:
         """Keep an attempt of which no reply came, without waiting for the disk."""
@@ -128,7 +143,7 @@ class Intake:
         self._journal.put(attempt, None, asked.messages)
         self._book(attempt, None)
 
-    def keep_unsent(self, trial: Trial, error: TrialError) -> None:
+    def keep_unsent(self, trial: Trial, error: AttemptError) -> None:
         """The trial has ended without an attempt."""
         self._store.fail(trial, error)
         self._journal.put_failure(trial, error)
@@ -174,6 +189,10 @@ class Intake:
         self._tally.record(attempt)
         if attempt.retry_in_s is None:
             self._tally.finish(ok=attempt.status == "ok")
+
+
+def _unwritten(failure: JournalError) -> Stop:
+    return Stop(f"{failure}; what was answered is here in memory")
 
 
 def judged(read: Read, judge: Callable[[], Next]) -> Next:

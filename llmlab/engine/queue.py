@@ -76,6 +76,7 @@ class TrialQueue:
     """
 
     def __init__(self, fresh: Iterable[Iterator[Asked]], models: Iterable[str]) -> None:
+        self._more = False
         # Each iterator that is not exhausted, with the trial that was drawn from it too early, if there is one.
         self._fresh = deque((each, deque[Asked]()) for each in fresh)
         self._ready: deque[Asked] = deque()
@@ -89,7 +90,24 @@ class TrialQueue:
     @property
     def empty(self) -> bool:
         """Whether no trial waits, and none will come."""
+        return self.idle and not self._more
+
+    @property
+    def idle(self) -> bool:
+        """Whether no trial waits at present."""
         return not (self._fresh or self._leading or self._ready or self._later or any(self._aside.values()))
+
+    def expect_more(self) -> None:
+        """Further trials will be given to `add`, until `no_more`."""
+        self._more = True
+
+    def add(self, fresh: Iterable[Iterator[Asked]]) -> None:
+        """Further trials, as at the start."""
+        self._fresh.extend((each, deque[Asked]()) for each in fresh)
+
+    def no_more(self) -> None:
+        """No further trials will come."""
+        self._more = False
 
     @property
     def retries_due(self) -> list[float]:
@@ -202,6 +220,7 @@ class TrialQueue:
         self._leading.clear()
         self._later.clear()
         self._fresh.clear()
+        self._more = False
 
     def is_held(self, asked: Asked) -> bool:
         """Whether its model is held back."""

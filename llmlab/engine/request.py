@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlab.client import AnswerForms
-from llmlab.engine.budget import budget_of
+from llmlab.engine.budget import MakeBudget, budget_of
 from llmlab.engine.estimate import TokenEstimate, completion_limit
 from llmlab.engine.pricing import tier_asked
 from llmlab.engine.queue import Asked
@@ -53,6 +53,8 @@ class RequestWriter:
         What earlier runs gave, which counts for the budget.
     forms : AnswerForms
         The forms of answers that each model takes.
+    make_budget : callable
+        Makes what keeps the cap.
 
     Attributes
     ----------
@@ -60,10 +62,10 @@ class RequestWriter:
     tokens : TokenEstimate
     """
 
-    def __init__(self, setup: Setup, store: Store, forms: AnswerForms) -> None:
+    def __init__(self, setup: Setup, store: Store, forms: AnswerForms, make_budget: MakeBudget = budget_of) -> None:
         self._setup, self._forms = setup, forms
         self.tokens = TokenEstimate()
-        self.budget = budget_of(setup, store, self._worst_usd)
+        self.budget = make_budget(setup, store, self._worst_usd)
 
     def write(self, asked: Asked, tier: str | None = None) -> Request:
         """The request for a trial.

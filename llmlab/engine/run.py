@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from llmlab.display import Tally
 from llmlab.engine.adapt import adapt
 from llmlab.engine.attempt import Attempts
 from llmlab.engine.batch import BatchQueue
+from llmlab.engine.budget import MakeBudget, budget_of
+from llmlab.engine.cluster import OnCluster
 from llmlab.engine.probes import Probes
 from llmlab.engine.queue import Asked, TrialQueue
 from llmlab.engine.resume import Start
@@ -23,7 +25,8 @@ from llmlab.engine.slots import Slots
 from llmlab.engine.stages import AllLive, ThroughQueue
 from llmlab.engine.verdict import Stop
 from llmlab.errors import AttemptError, JournalError
-from llmlab.results import Journal
+from llmlab.results import Journal, Store
+from llmlab.units import Plan
 
 SHOW_EVERY_S = 0.25
 
@@ -35,7 +38,9 @@ class Run:
     ----------
     setup : Setup
     start : Start
-        What earlier runs gave, which this one adds to, and the journal, which is closed when the run ends.
+        Its store grows, and its journal is closed when the run ends.
+    make_budget : callable
+        Makes what keeps the cap.
 
     Attributes
     ----------
@@ -48,33 +53,26 @@ class Run:
         Why it ended early and what is left.
     """
 
-    def __init__(self, setup: Setup, start: Start) -> None:
+    def __init__(self, setup: Setup, start: Start, make_budget: MakeBudget = budget_of) -> None:
         self._loop = asyncio.get_running_loop()
-        self._setup, self._journal = setup, start.journal
-        self.store = start.store
-        before = len(self.store.answered - set(start.positions))
-        known = {"before": before, "from_book": self.store.call.from_book}
-        self.tally = Tally(len(start.positions), **known, title=", ".join(setup.models))
+        positions, store, journal = start.positions, start.store, start.journal
+        self._setup, self._journal, self.store = setup, journal, store
+        known = {"before": len(store.answered - set(positions)), "from_book": store.call.from_book}
+        self.tally = Tally(len(positions), **known, title=", ".join(setup.models))
         self.running = True
         self.stopped: str | None = None
         self._bugs: list[BaseException] = []
         limiters = setup.limiters.distinct(setup.models)
-        self._client = ChatClient(
-            setup.endpoint,
-            timeout_s=setup.timeout_s,
-            connections=setup.max_concurrent,
-            learn=any(limiter.auto for limiter in limiters),
-        )
-        self._attempts = Attempts(setup, self._client, self.store, self._journal, self.tally)
-        # Models that ended before the others, and why.
+        most, learn = setup.max_concurrent, any(limiter.auto for limiter in limiters)
+        self._client = ChatClient(setup.endpoint, timeout_s=setup.timeout_s, connections=most, learn=learn)
+        self._attempts = Attempts(setup, self._client, store, journal, self.tally, make_budget)
+        # Models that ended before the others, and why; what ended the run, if its attempts did.
         self._ended: dict[str, Stop] = {}
+        self._causes: list[Stop] = []
         self._probes = Probes(lambda models: self._slots.probe(models))
-        self._stages: AllLive | ThroughQueue = AllLive(setup, start.positions, self.store)
-        if setup.batch and not start.live and isinstance(self._journal, Journal):
-            queue = BatchQueue(setup, self._attempts, self._journal, self.tally, self._ended.keys(), self._end)
-            self._stages = ThroughQueue(setup, start.positions, self.store, queue, self._ended.keys(), self._end)
+        self._stages = _stages_of(setup, start, self._attempts, self.tally, self._ended, self)
         self._queue, self._slots = self._line_up(self._stages.first())
-        self._screen = Screen(setup.progress, self.tally, limiters, self.stop)
+        self._screen = Screen(setup.progress, self.tally, limiters, self.stop, self._stages.count)
 
     def stop(self, reason: str = "stopped") -> None:
         """Send nothing more, give what is in flight `grace_s`, and end. From any thread."""
@@ -139,8 +137,7 @@ class Run:
         except (AttemptError, JournalError) as error:
             self._stop(str(error))
         except Exception as bug:
-            self._bugs.append(bug)
-            self._stop(_of_a_bug(bug))
+            self.fail(bug)
 
     def _line_up(self, fresh: Iterable[Iterator[Asked]]) -> tuple[TrialQueue, Slots]:
         """The queue of a stage's trials, and slots for them."""
@@ -153,16 +150,17 @@ class Run:
         follows = await self._attempts.carry_out(asked)
         adapt(self._slots, self._probes, self._attempts, asked, follows, self.tally.in_flight)
         for stop in follows.stop:
-            self._end(stop)
+            self.end(stop)
         if follows.retry_in_s is not None:
             # While its model is on hold it is the probe that is waited for.
             self._slots.again(asked, 0.0 if follows.hold else follows.retry_in_s)
         for bug in follows.bugs:
             raise bug
 
-    def _end(self, stop: Stop) -> None:
+    def end(self, stop: Stop) -> None:
         """End a model, or the run; with its last model the run ends too."""
         if not stop.models:
+            self._causes.append(stop)
             self._stop(stop.reason)
             return
         for model in stop.models:
@@ -171,12 +169,16 @@ class Run:
         if self._ended.keys() >= set(self._setup.models):
             self._stop(stop.reason)
 
+    def fail(self, bug: BaseException) -> None:
+        """The user's own code raised: end the run."""
+        self._bugs.append(bug)
+        self._stop(f"an error in your code: {type(bug).__name__}: {bug}", self._setup.grace_s)
+
     def _look_at(self, task: asyncio.Task[None], asked: Asked) -> None:
         """A task is over: the exception of one is a bug in the user's code, or in ours."""
         bug = None if task.cancelled() else task.exception()
         if bug is not None:
-            self._bugs.append(bug)
-            self._stop(_of_a_bug(bug), self._setup.grace_s)
+            self.fail(bug)
         models, asked.probe = asked.probe, frozenset()
         if models:
             self._probes.over(models)
@@ -189,7 +191,7 @@ class Run:
         if not self.running:
             return
         self.stopped = self.stopped or reason
-        self._stages.leave()
+        self._stages.leave(grace_s)
         self._slots.close()
         self._probes.cancel()
         if grace_s is not None:
@@ -198,9 +200,7 @@ class Run:
     def _why_it_ended(self) -> str | None:
         """Why trials were not asked, if so; those of a model that ended before the others are told it in the store."""
         if self._ended:
-            asked = self._setup.plan.keys()["model"]
-            for model, stop in self._ended.items():
-                self.store.skip(np.flatnonzero(asked == model), stop.error_type, stop.reason)
+            _tell(self.store, self._ended, self._setup.plan)
         return self.stopped or "; ".join(f"{model}: {stop.reason}" for model, stop in self._ended.items()) or None
 
     async def _show_now_and_then(self) -> None:
@@ -212,5 +212,21 @@ class Run:
         self._screen.show(self._queue, self._slots, self._probes, stopped, last=last)
 
 
-def _of_a_bug(bug: BaseException) -> str:
-    return f"an error in your code: {type(bug).__name__}: {bug}"
+def _stages_of(
+    setup: Setup, start: Start, attempts: Attempts, tally: Tally, ended: dict[str, Stop], run: Run
+) -> AllLive | ThroughQueue | OnCluster:
+    """How the trials of a run are asked."""
+    positions, store, journal = start.positions, start.store, start.journal
+    if setup.batch and not start.live and isinstance(journal, Journal):
+        queue = BatchQueue(setup, attempts, journal, tally, ended.keys(), run.end)
+        return ThroughQueue(setup, positions, store, queue, ended.keys(), run.end)
+    if setup.cluster is not None:
+        return OnCluster(setup, positions, store, journal, attempts, ended, run)
+    return AllLive(setup, positions, store)
+
+
+def _tell(store: Store, ended: Mapping[str, Stop], plan: Plan) -> None:
+    """Tell a store why the trials of some models were not asked."""
+    asked = plan.keys()["model"]
+    for model, stop in ended.items():
+        store.skip(np.flatnonzero(asked == model), stop.error_type, stop.reason)

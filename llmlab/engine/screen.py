@@ -23,12 +23,19 @@ class Screen:
     limiters : sequence of RateLimiter
     stop : callable
         What the widget's button does.
+    count : callable
+        Adds to the tally what is under way in other processes.
     """
 
     def __init__(
-        self, progress: bool | str, tally: Tally, limiters: Sequence[RateLimiter], stop: Callable[[str], object]
+        self,
+        progress: bool | str,
+        tally: Tally,
+        limiters: Sequence[RateLimiter],
+        stop: Callable[[str], object],
+        count: Callable[[Tally], None],
     ) -> None:
-        self._tally, self._limiters = tally, limiters
+        self._tally, self._limiters, self._count = tally, limiters, count
         self._view: View = make_view(progress, tally, stop)
 
     def show(
@@ -46,8 +53,10 @@ class Screen:
         try:
             due = trials.retries_due
             self._tally.retrying = len(due)
+            self._count(self._tally)
             self._tally.look(outlook(
-                self._limiters, waiting=self._tally.waiting, retries_due=due, slots=slots.width.allowed,
+                self._limiters, waiting=self._tally.waiting, retries_due=due,
+                slots=max(slots.width.allowed, self._tally.in_flight),
                 next_probe_s=probes.next_s,
             ))  # fmt: skip
             self._view.show(self._tally, last=last, stopped=stopped)

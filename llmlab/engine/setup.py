@@ -20,7 +20,7 @@ from llmlab.parsing import Parser, make_parser
 from llmlab.prompts import Messages, Prompt, Prompts
 from llmlab.records import Trial
 from llmlab.results import PREDICTION_COLUMNS, SIMULATED, Asks, Found, Journal, NoJournal, identity
-from llmlab.units import Plan, read_units
+from llmlab.units import Plan, Units, read_units
 
 TIMEOUT_S, FLEX_TIMEOUT_S = 120.0, 900.0
 _PARTS = ("parser", "plan", "messages", "policy", "body", "endpoint", "price_list", "limiters")
@@ -66,6 +66,7 @@ class Setup:
     prices: Prices | None
     keep_reasoning: bool
     batch: bool | Literal["again"]
+    cluster: Any
     grace_s: float
     on_stop: Literal["return", "raise"]
     progress: bool | str
@@ -79,6 +80,7 @@ class Setup:
         for part in _PARTS:
             getattr(self, part)
         checks.prices(self)
+        checks.cluster(self)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -116,7 +118,11 @@ class Setup:
     @cached_property
     def messages(self) -> dict[str | None, Messages]:
         """What is sent about a unit, by the prompt's name."""
-        units, instruction, shown = self.plan.units, self.parser.instruction, self.few_shot
+        return self.messages_about(self.plan.units)
+
+    def messages_about(self, units: Units) -> dict[str | None, Messages]:
+        """What is sent about each of these units, by the prompt's name."""
+        instruction, shown = self.parser.instruction, self.few_shot
         return {
             name: Messages(prompt, units, instruction, shown.turns(prompt, instruction))
             for name, prompt in self.prompts.items()

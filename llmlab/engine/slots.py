@@ -59,6 +59,21 @@ class Slots:
         self._closed = False
         self.width = Width(most)
 
+    @property
+    def used(self) -> int:
+        """Slots taken at present."""
+        return len(self._tasks)
+
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """The positions of the trials whose requests were sent and have not been taken in."""
+        return tuple(asked.trial.position for asked in self._tasks.values() if asked.sent)
+
+    def allow(self, most: int) -> None:
+        """Allow at most so many slots from now on; what is in flight goes on."""
+        if self.width.allow(most):
+            self.open()
+
     def open(self) -> None:
         """Begin with a few slots and double them: a thousand connections at once would be a storm."""
         self._fill()

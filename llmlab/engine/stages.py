@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from llmlab.display import Tally
 from llmlab.engine.batch import BatchQueue
 from llmlab.engine.queue import Asked
 from llmlab.engine.setup import Setup
@@ -50,8 +51,11 @@ class AllLive:
         """The trials of the next live stage, once the last one is over; none if that was the last."""
         return []
 
-    def leave(self) -> None:
-        """Wait for nothing any more."""
+    def leave(self, grace_s: float | None) -> None:
+        """Wait for nothing any more; what is in flight has so many seconds, or as many as it needs."""
+
+    def count(self, tally: Tally) -> None:
+        """Add what is under way elsewhere."""
 
     async def cancel(self) -> None:
         """There is nothing that could be cancelled.
@@ -154,9 +158,12 @@ class ThroughQueue:
             return []
         return self._by_limiter(due)
 
-    def leave(self) -> None:
+    def leave(self, grace_s: float | None) -> None:
         """Wait for nothing any more."""
         self._queue.leave()
+
+    def count(self, tally: Tally) -> None:
+        """What is in the queue has been counted."""
 
     async def cancel(self) -> None:
         """Have the batches cancelled; what is done by then is read."""

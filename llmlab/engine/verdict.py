@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,11 +38,14 @@ class Stop:
         The models whose trials are not asked any more; empty for the whole run.
     error_type : str
         Class of the error that ends a model.
+    away : bool
+        Whether it ends because nobody could be reached from here.
     """
 
     reason: str
     models: frozenset[str] = _NOBODY
     error_type: str = ""
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +124,22 @@ class Verdicts:
         self.outages = Outages(setup.models, setup.policy.outage_s, clock)
         self._complaints = Complaints()
         self._answers = 0
+        self._elsewhere = False  # whether other processes have got an answer
         # Of the last replies of each model: which refused for want of room.
         self._refused = {model: deque([False], maxlen=RECENT) for model in setup.models}
-        self._reached = False
         self._refused_since = math.inf
+        self._reached = False
 
     def sent(self, model: str, body: dict[str, Any], form: dict[str, Any]) -> Sent:
         """To be made when a request is sent."""
         return Sent(body, form, self.outages.mark(model), self._answers, self._clock())
+
+    def hear(self, answered: Mapping[str, str | None]) -> None:
+        """Other processes of this experiment have got answers: of which models, and how their form was asked for."""
+        for model, kind in answered.items():
+            self._elsewhere = self._reached = True
+            self._complaints.answered(model)
+            self.forms.answered(model, self.forms.named(kind))
 
     def judge(self, asked: Asked, sent: Sent, reply: Reply, error: AttemptError | None, in_flight: int) -> Next:
         """What follows.
@@ -146,8 +157,7 @@ class Verdicts:
             What the user's own `wait` raises.
         """
         release = self._heard(sent, reply)
-        no_room = isinstance(error, RateLimitError) or _is_away(reply)
-        self._refused[sent.mark.model].append(no_room)
+        self._refused[sent.mark.model].append(isinstance(error, RateLimitError) or _is_away(reply))
         if error is None or isinstance(error, ParseError):
             self._answers += 1
             self._complaints.answered(sent.mark.model)
@@ -155,7 +165,7 @@ class Verdicts:
             self._refused_since = math.inf
         if error is None:
             return Next(widen=True, release=release)
-        if error.ends_once_answered is not None and self._answers:
+        if error.ends_once_answered is not None and (self._answers or self._elsewhere):
             error.ends = error.ends_once_answered
         if self.forms.rejected(sent.mark.model, sent.form, error, asked.trial.position) is not Again.NO:
             # The trial is asked with a simpler form, at no cost of a retry.
@@ -170,12 +180,7 @@ class Verdicts:
         Parameters
         ----------
         form : dict
-            The part of the request that asked for the answer's form.
-
-        Raises
-        ------
-        Exception
-            What the user's own `wait` raises.
+            The part of the request that asked for the answer's form. Raises what `judge` raises.
         """
         model, position = asked.trial.model, asked.trial.position
         if error is None or isinstance(error, ParseError):
@@ -271,7 +276,8 @@ class Verdicts:
         asked.in_outage += 1
         if away.stop:
             models = _NOBODY if away.everyone else away.models
-            return Next(retry_in_s=away.probe_in_s, stop=(Stop(away.stop, models, type(error).__name__),))
+            stop = Stop(away.stop, models, type(error).__name__, away=True)
+            return Next(retry_in_s=away.probe_in_s, stop=(stop,))
         return Next(retry_in_s=away.probe_in_s, hold=away.models, probe_in_s=away.probe_in_s)
 
     def _policy_says(self, asked: Asked, error: AttemptError, *, crowded: bool = False) -> Decision:
@@ -293,7 +299,7 @@ class Verdicts:
             models = model if decision.stop.ends == "model" else _NOBODY
             return Next(stop=(Stop(str(decision.stop), models, type(decision.stop).__name__),))
         if error.fatal_at_first and not self._reached:
-            return Next(stop=(Stop(str(error)),))
+            return Next(stop=(Stop(str(error), away=True),))
         reason = self._complaints.stop(asked.trial.model, error) if decision.retry_in_s is None else ""
         if reason:
             return Next(stop=(Stop(reason, model, type(error).__name__),))

@@ -44,6 +44,14 @@ class Width:
         if self._ramping:
             self._allowed = min(self._allowed, FIRST_SLOTS)
 
+    def allow(self, most: int) -> bool:
+        """Never more than `most` from now on; returns whether that is more than before."""
+        grows, self._most = most > self._most, most
+        # Where there was no slot at all, no answer could come that asks for more of them.
+        least = FIRST_SLOTS if self._ramping else 1
+        self._allowed = min(max(self._allowed, least), most)
+        return grows
+
     def narrow(self, sent_at: float, room: float) -> None:
         """Allow half as many slots as there was room for; once for all requests that were in flight together.
 
@@ -56,7 +64,7 @@ class Width:
         """
         if self._ramping or sent_at >= self._narrowed_at:
             self._ramping, self._narrowed_at = False, time.monotonic()
-            self._allowed = max(1.0, min(self._allowed, NARROWING * room))
+            self._allowed = min(self._allowed, max(1.0, NARROWING * room))
 
     def widen(self) -> None:
         """An answer came: after a narrowing, eight of them make one slot more."""

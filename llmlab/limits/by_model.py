@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import EllipsisType
 from typing import Any, Literal, TypeAlias
 
 from llmlab.errors import InputError
-from llmlab.limits.limiter import RateLimiter
+from llmlab.limits.limiter import LimiterSettings, RateLimiter, settings_of
 from llmlab.limits.registry import RateLimiterRegistry
 
 RequestLimit: TypeAlias = float | Literal["auto"] | None
@@ -75,6 +76,35 @@ class Limiters:
             for model in dict.fromkeys(own)
         }
         return cls(default, by_model)
+
+    @classmethod
+    def like(
+        cls, settings: Mapping[str | None, LimiterSettings], api_key: str | None, base_url: str | None = None
+    ) -> Limiters:
+        """Limiters like those of another process.
+
+        Parameters
+        ----------
+        settings : mapping
+            As `settings` gives them there.
+        api_key : str or None
+            Whose limiters in the registry they are; `None` if they are in no registry.
+        """
+        if api_key is None:
+            return cls(RateLimiter(**asdict(settings[None])))
+
+        def get(model: str | None) -> RateLimiter:
+            limit, tokens = settings[model].limit, settings[model].tokens
+            return RateLimiterRegistry.get_limiter(
+                api_key, limit, base_url=base_url, tokens_per_minute=tokens, model=model
+            )
+
+        return cls(get(None), {model: get(model) for model in settings if model is not None})
+
+    @property
+    def settings(self) -> dict[str | None, LimiterSettings]:
+        """What another process needs to make such limiters: those of the key, and of each model that has its own."""
+        return {None: settings_of(self.default)} | {model: settings_of(one) for model, one in self._by_model.items()}
 
     def of(self, model: str) -> RateLimiter:
         """The limiter of this model's requests."""

@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import EllipsisType
 from typing import Literal
 
@@ -21,6 +22,18 @@ from llmlab.limits.shared import enlist
 from llmlab.records import Feedback
 
 AUTO_START = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimiterSettings:
+    """The parameters of a `RateLimiter`, from which another process can make one that counts together with it."""
+
+    limit: float | Literal["auto"] | None
+    tokens: float | None
+    period_s: float
+    burst: float
+    margin_s: float
+    name: str
 
 
 class RateLimiter:
@@ -221,6 +234,15 @@ class RateLimiter:
                 f"about {tokens:,.0f} tokens, but the limit is {most:,.0f} per {self.period_s:g} s: "
                 "shorten the text or raise tokens_per_minute"
             )
+
+
+def settings_of(limiter: RateLimiter) -> LimiterSettings:
+    """What another process needs to make a limiter like this one; what was sent and refused is not in it."""
+    schedule = limiter._schedule
+    return LimiterSettings(
+        limit="auto" if limiter.auto else limiter.limit, tokens=limiter.tokens, period_s=limiter.period_s,
+        burst=schedule.burst, margin_s=schedule.margin_s, name=limiter.name,
+    )  # fmt: skip
 
 
 def _is_auto(limit: object) -> bool:

@@ -266,6 +266,11 @@ def share_limits(where: str | os.PathLike[str] | bool | None = None) -> None:
             _process.begin(address, _store(address))
 
 
+def shared_place() -> str:
+    """Where the limits of this process are shared: a path or an address; empty if they are not."""
+    return _process.where
+
+
 def _in_environment() -> str:
     given = os.environ.get(VARIABLE, "").strip()
     return given.lower() if given.lower() in (*ON_WORDS, *OFF_WORDS) else given
