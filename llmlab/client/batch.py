@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 from llmlab.client.endpoint import Endpoint
 from llmlab.client.failures import diagnose, explain
 from llmlab.client.sdk import is_plain, sdk_of
-from llmlab.errors import AttemptError, BadResponseError, ConfigError
+from llmlab.errors import AttemptError, BadResponseError, ConfigError, CreditError, TransientError
 
 ENDED = ("completed", "failed", "expired", "cancelled", "gone")
 NONCE = "llmlab"
 """The name in a batch's metadata under which it is found again."""
 
-_NO_SUCH_ADDRESS = (404, 405, 501)
 _T = TypeVar("_T")
 
 
@@ -100,21 +99,18 @@ class BatchClient:
         ConfigError
             It has none.
         """
-        import openai
-
         try:
             _checked(await self._sdk.batches.list(limit=1), "data")
-        except openai.APIStatusError as raised:
-            if raised.status_code in _NO_SUCH_ADDRESS:
-                raise ConfigError(
-                    f"{self._sdk.base_url} has no batch queue ({raised.status_code} at /batches): leave out batch= to "
-                    "ask it live"
-                ) from None
-            raise self._explained(raised) from None
-        except AttemptError:
-            raise
         except Exception as raised:
-            raise self._explained(raised) from None
+            error = raised if isinstance(raised, AttemptError) else self._explained(raised)
+            status = getattr(raised, "status_code", None)
+            passes = isinstance(error, TransientError) and not isinstance(error, BadResponseError)
+            if status != 501 and (passes or status == 401 or isinstance(error, CreditError)):
+                raise error from None
+            # A web page with status 200, too: whoever has no such address may send one.
+            raise ConfigError(
+                f"{self._sdk.base_url} has no batch queue (at /batches: {error}): leave out batch= to ask it live"
+            ) from None
 
     async def upload(self, content: bytes) -> str:
         """Upload the lines of a batch; returns the file's id."""
@@ -206,6 +202,9 @@ class BatchClient:
         if isinstance(raised, openai.APIStatusError):
             body = raised.body if raised.body is not None else raised.response.text
             return diagnose(raised.status_code, raised.response.headers, body, key=self.secrets)
+        if isinstance(raised, (AttributeError, TypeError)):
+            # The SDK stumbles over what came with status 200, such as a web page.
+            return BadResponseError("the answer is not of the form that it should have")
         return explain(raised, self.secrets)
 
 

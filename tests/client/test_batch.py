@@ -104,5 +104,22 @@ async def test_a_failure_is_an_error_of_the_house(queue, fault, kind):
 async def test_an_endpoint_without_a_queue_is_named_with_the_way_out(queue, provider):
     await queue().check()
     one = queue(f"{provider().base_url}/nowhere")
-    with pytest.raises(errors.ConfigError, match=r"has no batch queue \(404 at /batches\): leave out batch="):
+    with pytest.raises(errors.ConfigError, match=r"has no batch queue \(at /batches: 404: .*\): leave out batch="):
         await one.check()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        ("b-html", errors.ConfigError, "has no batch queue"),
+        ("s403-region", errors.ConfigError, "has no batch queue"),
+        ("s501", errors.ConfigError, "has no batch queue"),
+        ("s401-key", errors.AuthenticationError, "401"),
+        ("s503-html", errors.OverloadedError, "503"),
+        ("r429-after", errors.RateLimitError, "429"),
+        ("w-reset", errors.ConnectionError, "broke"),
+    ],
+)
+async def test_what_passes_and_a_bad_key_say_nothing_of_the_queue(queue, fault, kind, words):
+    with pytest.raises(kind, match=words):
+        await queue(fault=fault).check()
