@@ -101,12 +101,12 @@ class Experiment:
         self._run.stop(reason)
 
     async def cancel_batch(self) -> None:
-        """Have the provider cancel the batches; what is done by then is charged, and read.
+        """Have the provider cancel the batches, also after a stop; what is done by then is charged, and read.
 
         Raises
         ------
-        InputError
-            The experiment was not started with `batch`.
+        InputError, AttemptError
+            The experiment was not started with `batch`; the provider does not answer, or refuses.
         """
         await self._run.cancel_batch()
 
@@ -236,10 +236,11 @@ def run_experiment(
     keep_reasoning : bool
         Whether the model's thinking is kept, as the column `reasoning` of `attempts`.
     batch : bool or "again"
-        Whether the provider's batch queue is used: half the price, within 24 hours. It needs a `journal`, which finds
-        the batches again when the cell is run another day. The first trial of each model and prompt is asked live, to
-        find out what is wrong before it is paid for thousands of times. What the queue leaves unanswered (unreadable
-        answers, lines that are missing or expired) is asked live in the end, or with "again" as a further batch.
+        Whether the provider's batch queue is used: half the price, within 24 hours. It needs a `journal`, in which the
+        same cell finds the batches again, also another day. The first trial of each model and prompt is asked live, and
+        finds what is wrong before it is paid for thousands of times. What the queue leaves (unreadable answers, lines
+        that are missing or expired) is asked live in the end, or with "again" as a further batch. A stop leaves the
+        batches at the provider. `latency_s` is the time from submission to the batch's end.
     cluster : dask.distributed.Client, optional
         Have its workers ask, where one process has not enough CPU (needs `llmlab[cluster]`, and `share_limits` before).
         All else stays here. A worker reads pictures itself: give addresses, or paths that it has.
@@ -329,9 +330,8 @@ def estimate(*arguments: Any, pilot: int = 0, **settings: Any) -> Pending[Estima
 
 
 async def _estimate(setup: Setup, positions: Sequence[int]) -> Estimate:
-    if not positions:
-        return engine.forecast(setup)
-    return engine.forecast(setup, await Experiment(setup, positions=positions, live=True).in_foreground())
+    pilot = await Experiment(setup, positions=positions, live=True).in_foreground() if positions else None
+    return engine.forecast(setup, pilot)
 
 
 @takes_what(run_experiment)
