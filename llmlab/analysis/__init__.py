@@ -8,11 +8,11 @@ from llmlab.analysis.comparison import compare
 from llmlab.analysis.confidence import confidence, label_logprob
 from llmlab.analysis.distribution import distribution
 from llmlab.analysis.fields import field_value, known_fields, listed_fields, main_field, one_field
-from llmlab.analysis.gold import Gold
+from llmlab.analysis.gold import Gold, raters_in
 from llmlab.analysis.reliability import Measure
 from llmlab.analysis.scoring import Score, score
 from llmlab.analysis.shares import corrected, shares
-from llmlab.analysis.sheet import draw_sheet
+from llmlab.analysis.sheet import draw_sheet, read_sheet
 from llmlab.analysis.side_by_side import side_by_side
 from llmlab.analysis.totals import Total, by_group, costs, may_be_billed, unknown
 from llmlab.analysis.votes import consensus, label_codes, majorities, nullable, wide
@@ -46,6 +46,8 @@ __all__ = [
     "may_be_billed",
     "nullable",
     "one_field",
+    "raters_in",
+    "read_sheet",
     "score",
     "shares",
     "side_by_side",

@@ -74,13 +74,17 @@ def human_labels(predictions: pd.DataFrame, humans: str | Sequence[str] | pd.Dat
     if isinstance(humans, pd.DataFrame):
         frame = by_id(humans)
         frame = frame.set_axis(matched_ids(frame.index, units))
-        skipped = {"probability", *own_columns(predictions.columns)}
-        frame = frame[[name for name in frame.columns if name not in skipped]]
-        return frame.astype(object).reindex(units)
+        return frame[raters_in(predictions, humans)].astype(object).reindex(units)
     names = [humans] if isinstance(humans, str) else list(humans)
     first = ~predictions["unit_id"].duplicated()
     columns = {name: own_column(predictions, name, "humans")[first].to_numpy(object) for name in names}
     return pd.DataFrame(columns, index=units, dtype=object)
+
+
+def raters_in(predictions: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
+    """The columns of a frame of labels, such as a sheet, that are people's: all but its own and those of the units."""
+    skipped = {"unit_id", "probability", *own_columns(predictions.columns)}
+    return [name for name in frame.columns if name not in skipped]
 
 
 def as_labels(frame: pd.DataFrame, prediction: pd.Series, what: str) -> pd.DataFrame:

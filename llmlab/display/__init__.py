@@ -2,6 +2,7 @@
 
 from llmlab.display import charts
 from llmlab.display.hints import RERUN
+from llmlab.display.methods import MethodsText, methods
 from llmlab.display.progress import Silent, View, make_view
 from llmlab.display.summary import Origin, Summary
 from llmlab.display.summary_page import summary_html
@@ -9,6 +10,7 @@ from llmlab.display.tally import Outlook, QueuedBatch, Tally
 
 __all__ = [
     "RERUN",
+    "MethodsText",
     "Origin",
     "Outlook",
     "QueuedBatch",
@@ -18,5 +20,6 @@ __all__ = [
     "View",
     "charts",
     "make_view",
+    "methods",
     "summary_html",
 ]

@@ -48,6 +48,11 @@ def count(number: float, word: str) -> str:
     return f"{number:,.0f} {word}" + ("" if number == 1 else "s")
 
 
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; empty of none."""
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def share(part: float, whole: float) -> str:
     """`part` of `whole` in percent; 0 % and 100 % mean none and all."""
     percent = 100 * part / whole if whole else 0.0

@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from llmlab import analysis
+from llmlab.display import MethodsText, methods
 from llmlab.errors import InputError
 from llmlab.results.answers import Answers
 
@@ -125,6 +126,24 @@ class Findings(Answers):
     def diff(self, after: Findings, gold: analysis.Gold | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The units whose consensus is another in `after`, and McNemar's test; see `llmlab.analysis.changes`."""
         return analysis.changes(self._judged, after._judged, gold)
+
+    def methods(self, gold: analysis.Gold | None = None, *, measure: analysis.Measure = "nominal") -> MethodsText:
+        """The paragraph on methods for a paper, and what is missing for one.
+
+        Parameters
+        ----------
+        gold : DataFrame, str, Series or mapping, optional
+            People's labels: best a sheet that was filled in, with a further column of labels by a second person.
+        measure : {"nominal", "ordinal", "interval"}
+            Of agreement.
+
+        Returns
+        -------
+        MethodsText
+            Its `paragraph`: models, versions, providers, dates, parameters, prompt, runs, failures, what is left out,
+            agreement, validation, cost. Its `checklist`: what a reader needs, whether it is there, and what mends it.
+        """
+        return methods(self, gold, measure)
 
     def compare(self, gold: analysis.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
         """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.analysis.compare`."""
