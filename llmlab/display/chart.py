@@ -102,7 +102,10 @@ class Cell(Page):
 class Picture(Page):
     """A chart on a figure of its own, which shows itself."""
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The picture and its size, as Jupyter and marimo ask for them."""
         import matplotlib.pyplot as plt
 
         file = io.BytesIO()
@@ -110,7 +113,8 @@ class Picture(Page):
         # It is shown now: pyplot shall not show it once more at the end of the cell.
         plt.close(self.figure)
         width, height = self.figure.get_size_inches() * DPI
-        return file.getvalue(), {"width": round(width), "height": round(height)}
+        size = {"width": round(width), "height": round(height)}
+        return {"image/png": file.getvalue(), "text/plain": repr(self)}, {"image/png": size}
 
 
 class Part(Chart):

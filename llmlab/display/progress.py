@@ -1,4 +1,4 @@
-"""The views of a tally: a widget in notebooks, a line of text elsewhere; and which of them it is."""
+"""The views of a tally: a widget or panel in notebooks, a line of text elsewhere; and which of them it is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from llmlab.display import words
+from llmlab.display.marimo_panel import MarimoPanel
 from llmlab.display.panel import final_line
 from llmlab.display.tally import Tally
 from llmlab.display.waiting import waiting_for
@@ -84,13 +85,17 @@ def make_view(progress: bool | str, tally: Tally, stop: Callable[[str], object] 
     Parameters
     ----------
     progress : bool, "text" or "widget"
-        True is a widget in a notebook kernel and text elsewhere, False is silent; a widget that fails becomes text.
+        True is a widget in a notebook kernel, a panel in marimo and text elsewhere, False is silent; what fails becomes
+        text.
     tally : Tally
     stop : callable, optional
         What the widget's Stop button calls with a reason.
     """
     if progress is False:
         return Silent()
+    with contextlib.suppress(Exception):
+        if progress in (True, "widget") and _in_marimo():
+            return OrText(MarimoPanel(tally))
     with contextlib.suppress(Exception):
         if progress == "widget" or (progress is True and _in_a_kernel()):
             return OrText(Widget(tally, stop))
@@ -103,6 +108,11 @@ def make_view(progress: bool | str, tally: Tally, stop: Callable[[str], object] 
 def _in_a_kernel() -> bool:
     ipython = sys.modules.get("IPython")
     return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
+def _in_marimo() -> bool:
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and marimo.running_in_notebook()
 
 
 class OrText:

@@ -40,6 +40,7 @@ results = await ll.run_experiment(
     model="openai/gpt-4o-mini",
     categories=sorted(tickets["gold"].unique()),
     client=provider,
+    retry=ll.RetryPolicy.exponential(base_s=0.2),
     {settings},
 )
 results
@@ -140,12 +141,32 @@ def jupyter(app: str, home: Path, notebooks: dict[str, Sequence[str]]) -> Iterat
         yield address, work
 
 
+@contextlib.contextmanager
+def marimo(home: Path, script: str) -> Iterator[str]:
+    """The address of a marimo server with this notebook."""
+    chromium()
+    notebook = home / "notebook.py"
+    notebook.write_text(script)
+    env = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
+    port = free_port()
+    arguments = ["--headless", "--no-token", "--skip-update-check", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "marimo", "edit", str(notebook), *arguments]
+    address = f"http://127.0.0.1:{port}"
+    with served(command, f"{address}/health", home=home, cwd=home, env=env):
+        yield address
+
+
 def lab_page(browser, address: str):
     """A page with JupyterLab, its side bar closed."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(30_000)
+    page = new_page(browser)
     page.goto(f"{address}/lab?token={TOKEN}&reset")
     ready(page)
+    return page
+
+
+def new_page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
     return page
 
 

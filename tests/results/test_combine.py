@@ -49,7 +49,7 @@ def test_all_trials_and_attempts_are_there_and_experiments_are_arms(two):
     assert found.score("gold").summary["experiment"].unique().tolist() == ["march", "now"]
     assert "40 units" in found._repr_html_()
     for chart in (ll.charts.agreement, ll.charts.token_costs, ll.charts.labels, ll.charts.overview):
-        assert chart(found)._repr_png_()
+        assert chart(found)._repr_mimebundle_()
 
 
 def test_what_was_sent_is_known_and_nothing_is_asked_or_saved(two, tmp_path):
