@@ -25,7 +25,7 @@ from llmlab.records import ATTEMPT, UNKNOWN_USAGE, TokenUsageAttempt, Trial
 from llmlab.results import Journal, NoJournal, Store
 
 MOST_LOSSES = 3
-HOLD_S, GATHER_S = 0.25, 0.05
+HOLD_S, GATHER_S, GATHER_MORE_S = 0.25, 0.25, 0.02
 
 
 class Ends(Protocol):
@@ -112,14 +112,15 @@ class Desk:
     # what they are told
 
     def orders_for(self, member: Member) -> Orders:
-        """The next orders of a worker."""
+        """The next orders of a worker; it reports often at first, so that short experiments are quick."""
         share, team = self._share_of(member), len(self.members)
         part = None if self.closing or not share else self._part_for(member)
         return member.orders(
             slots=share, part=part, ended=dict(self._ended), answered=member.take_news(),
             granted=member.take_granted(), spent_usd=self._budget.spent_usd,
             stops=self.closing, grace_s=self.grace_s, no_more=self.closing or self.all_done,
-            hold_s=max(HOLD_S, team / 100), gather_s=max(GATHER_S, team / 500),
+            hold_s=max(HOLD_S, team / 100),
+            gather_s=min(GATHER_S, member.number * GATHER_MORE_S) + team / 100,
         )  # fmt: skip
 
     def _share_of(self, member: Member) -> int:

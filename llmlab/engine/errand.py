@@ -88,7 +88,7 @@ class Errand:
     async def _carry_out(self, orders: Orders) -> Sealed[Report]:
         self._run.follow(orders)
         if not self._over:
-            await self._outbox.wait(orders.hold_s, orders.gather_s)
+            await self._outbox.wait(orders.hold_s, orders.gather_s, lambda: self._over or self._run.is_idle)
         over = self._over
         report = self._run.report(self._bugs[0] if self._bugs else None, over=over)
         if over:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 LEAST_AHEAD = 32
 MOST_AHEAD = 4000
-AHEAD_S = 0.5
+AHEAD_S = 0.75
 
 
 class Handout:
@@ -67,6 +67,6 @@ class Handout:
 
 
 def ahead(sent: int, in_s: float) -> int:
-    """How many trials a worker is to have before it, at the pace at which it has sent lately: half a second's worth."""
+    """How many trials a worker is to have before it: what it sends in three quarters of a second, at its late pace."""
     pace = sent / in_s if in_s > 0 else 0.0
     return max(LEAST_AHEAD, min(MOST_AHEAD, int(pace * AHEAD_S)))

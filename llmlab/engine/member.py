@@ -38,6 +38,8 @@ class Member:
         When it last got an answer from the provider, and when it last reported, by `time.monotonic`.
     over : bool
         Whether it has reported for the last time.
+    number : int
+        Of the last orders.
     news : dict
         The models of which others got an answer since it was told, with the form of the answer.
     """
@@ -57,7 +59,7 @@ class Member:
     reported_at: float = field(default_factory=time.monotonic)
     over: bool = False
     news: dict[str, str | None] = field(default_factory=dict)
-    _number: int = 0
+    number: int = 0
     _slots: int = 0
 
     @property
@@ -77,10 +79,10 @@ class Member:
 
     def orders(self, *, slots: int, **more: Any) -> Orders:
         """The next orders."""
-        self._number += 1
+        self.number += 1
         self._slots = slots
         self.bound = max(self.bound, slots)
-        return Orders(number=self._number, slots=slots, **more)
+        return Orders(number=self.number, slots=slots, **more)
 
     def take(self, report: Report) -> None:
         """Note what its report on the last orders says of itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from llmlab.engine.budget import Budget
@@ -15,6 +15,7 @@ from llmlab.records import ATTEMPT, TokenUsageAttempt, Trial
 from llmlab.results import NoJournal, Store
 
 MOST_UNTOLD = 1000
+LOOK_S = 0.02
 
 
 class Outbox(NoJournal):
@@ -79,11 +80,18 @@ class Outbox(NoJournal):
         """There is something to report that is not kept here."""
         self._something.set()
 
-    async def wait(self, hold_s: float, gather_s: float) -> None:
-        """Until there is something to report, and a moment longer, as more of it will come."""
+    async def wait(self, hold_s: float, gather_s: float, is_idle: Callable[[], bool]) -> None:
+        """Until there is something to report, and a moment longer, as more of it will come.
+
+        A report costs some milliseconds of CPU at every end, so few of them carry much. Who waits for money, or has
+        nothing left to do, does not wait for more.
+        """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._something.wait(), hold_s)
-            await asyncio.sleep(gather_s)
+        for _ in range(round(gather_s / LOOK_S)):
+            if self._told.wishes or is_idle():
+                return
+            await asyncio.sleep(LOOK_S)
 
     def take(self) -> Told:
         """What is to be told; it is here no longer."""

@@ -108,6 +108,11 @@ class RemoteRun(Run):
         if orders.stops:
             self._stop("stopped", orders.grace_s)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left of what it was given."""
+        return not self._slots.used and self._queue.idle
+
     def report(self, bug: Exception | None, *, over: bool) -> Report:
         """Where it stands, and what was made since the last report."""
         now, retries, told = time.monotonic(), self._queue.retries_due, self._outbox.take()
@@ -119,6 +124,6 @@ class RemoteRun(Run):
         return Report(
             told=told, in_flight=self._slots.in_flight, slots_used=self._slots.used, waiting=self.tally.waiting,
             retrying=len(retries), last_retry_s=max(retries, default=now) - now,
-            idle=not self._slots.used and self._queue.idle, ended=dict(self._ended), stops=tuple(self._causes),
+            idle=self.is_idle, ended=dict(self._ended), stops=tuple(self._causes),
             bug=bug, over=over,
         )  # fmt: skip

@@ -177,10 +177,12 @@ class Verdicts:
     def judge_line(self, asked: Asked, form: dict[str, Any], reply: Reply, error: AttemptError | None) -> Next:
         """What follows what the batch queue gave for a trial; it tells nothing of limits and of who is away.
 
+        Raises what `judge` raises.
+
         Parameters
         ----------
         form : dict
-            The part of the request that asked for the answer's form. Raises what `judge` raises.
+            The part of the request that asked for the answer's form.
         """
         model, position = asked.trial.model, asked.trial.position
         if error is None or isinstance(error, ParseError):

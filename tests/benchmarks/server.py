@@ -1,4 +1,7 @@
-"""The cheapest chat-completions server: one asyncio protocol that answers every POST with the same completion."""
+"""The cheapest chat-completions server: one asyncio protocol that answers every POST with the same completion.
+
+A GET is answered with the number of completions that were given.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ class Answering(asyncio.Protocol):
     """Reads pipelined requests by Content-Length; answers after `latency_s`."""
 
     latency_s = 0.0
+    answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.buffer = transport, b""
@@ -42,11 +46,17 @@ class Answering(asyncio.Protocol):
             if end < 0:
                 return
             head = self.buffer[:end].lower()
+            if head.startswith(b"get "):
+                self.buffer = self.buffer[end + 4 :]
+                told = b"%d" % Answering.answered
+                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(told) + told)
+                continue
             at = head.find(b"content-length:")
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self.buffer) < end + 4 + length:
                 return
             self.buffer = self.buffer[end + 4 + length :]
+            Answering.answered += 1
             if self.latency_s:
                 asyncio.get_running_loop().call_later(self.latency_s, self.transport.write, HEAD + ANSWER)
             else:
