@@ -46,7 +46,7 @@ class Handout:
 
     def give_back(self, positions: Iterable[int]) -> None:
         """These were not asked to their end."""
-        self._first.extend(sorted(positions))
+        self._first.extendleft(sorted(positions, reverse=True))
 
     def clear(self) -> None:
         """Nothing more is given out."""
