@@ -10,13 +10,10 @@ from llmlab.engine.patience import Patience
 from llmlab.engine.queue import Asked
 from llmlab.engine.request import RequestWriter
 from llmlab.engine.setup import Setup
-from llmlab.engine.submission import Batch, fingerprint
+from llmlab.engine.submission import Batch, created, fingerprint
 from llmlab.errors import ConfigError
 from llmlab.records import BATCH
 from llmlab.results import Journal, Line
-
-LOOK_AGAIN_S = (0.0, 1.0, 3.0)
-"""Waits before a batch whose creation may have been on its way is looked for: it may appear late."""
 
 
 class EarlierBatches:
@@ -57,12 +54,13 @@ class EarlierBatches:
         ConfigError
             They are another key's.
         """
-        created = await self._created()
+        unsure = {one.nonce for one in self._journal.batches if one.batch_id is None}
+        known = await created(self._client, self._patience, unsure)
         found: list[Batch] = []
         again: list[Asked] = []
         for noted in self._journal.batches:
             asked = self._asked(noted.lines)
-            state = created.get(noted.nonce, BatchState.gone(noted.batch_id or "", noted.noted_at))
+            state = known.get(noted.nonce, BatchState.gone(noted.batch_id or "", noted.noted_at))
             if noted.batch_id is not None:
                 batch_id = noted.batch_id
                 looked = await self._patience.until_done(lambda batch_id=batch_id: self._client.look(batch_id))
@@ -82,16 +80,6 @@ class EarlierBatches:
             each_usd = self._put_aside(asked.values())
             found.append(Batch(noted.nonce, noted.model, state, asked, each_usd, None))
         return found, again
-
-    async def _created(self) -> dict[str, BatchState]:
-        """By nonce: the batches of which the journal does not say whether they were created, and that were."""
-        nonces = {one.nonce for one in self._journal.batches if one.batch_id is None}
-        found: dict[str, BatchState] = {}
-        for wait_s in LOOK_AGAIN_S:
-            if nonces - found.keys():
-                await self._patience.sleep(wait_s)
-                found |= await self._patience.until_done(lambda: self._client.find(nonces))
-        return found
 
     def _asked(self, lines: Sequence[Line]) -> dict[str, Asked]:
         """The trials of a batch as they were when it was submitted."""

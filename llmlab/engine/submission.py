@@ -22,6 +22,8 @@ from llmlab.results import Journal
 
 SLICE = 500
 """So many lines are written, or read, before others on the event loop have a turn."""
+LOOK_AGAIN_S = (0.0, 1.0, 3.0)
+"""Waits before a batch whose creation may have been on its way is looked for: it may be listed late."""
 WORTH_IT = 0.1
 """Where the budget has room for a smaller share of what is left, nothing more is submitted."""
 
@@ -227,16 +229,8 @@ class Submissions:
             file_id = await self._patience.until_done(lambda: self._client.upload(b"".join(draft.lines)))
         except AttemptError as error:
             return self._refused(nonce, model, draft, open_batches, error)
-        tries: list[str] = []
-
-        async def create() -> BatchState:
-            # When it failed on the way, it may have come about.
-            found = await self._client.find({nonce}) if tries else {}
-            tries.append(nonce)
-            return found[nonce] if nonce in found else await self._client.create(file_id, nonce)
-
         try:
-            state = await self._patience.until_done(create)
+            state = await create(self._client, self._patience, file_id, nonce)
         except AttemptError as error:
             if isinstance(error, (TransientError, CancelledError)) and not isinstance(error, RateLimitError):
                 # It may have come about: the next session looks for it.
@@ -269,6 +263,41 @@ class Submissions:
         if error.ends in ("trial", "model"):
             return Stop(f"batch: {error}", frozenset({model}), type(error).__name__)
         raise error
+
+
+async def create(client: BatchClient, patience: Patience, file_id: str, nonce: str) -> BatchState:
+    """Create a batch of an uploaded file, once.
+
+    Raises
+    ------
+    AttemptError
+        The last failure. After a `TransientError` that is no `RateLimitError` it may have come about all the same.
+    """
+    unsure: set[str] = set()
+
+    async def attempt() -> BatchState:
+        found = await created(client, patience, unsure)
+        unsure.clear()
+        try:
+            return found[nonce] if nonce in found else await client.create(file_id, nonce)
+        except RateLimitError:
+            raise
+        except TransientError:
+            unsure.add(nonce)
+            raise
+
+    return await patience.until_done(attempt)
+
+
+async def created(client: BatchClient, patience: Patience, nonces: Collection[str]) -> dict[str, BatchState]:
+    """Of batches of which it is not known whether they were created those that were, by nonce."""
+    found: dict[str, BatchState] = {}
+    for wait_s in LOOK_AGAIN_S:
+        lacking = set(nonces) - found.keys()
+        if lacking:
+            await patience.sleep(wait_s)
+            found |= await patience.until_done(lambda lacking=lacking: client.find(lacking))
+    return found
 
 
 def fingerprint(account: str) -> str:

@@ -160,6 +160,22 @@ async def test_what_passes_is_waited_for(odd, tmp_path, script):
     is_whole(await ask(provider, tmp_path), provider)
 
 
+def listed_late(its, number, usual):
+    """The creation fails on its way back, and the list lacks the batch for a while."""
+    done = usual()
+    if its == "create" and number == 0:
+        return refuse(500, "Internal error.")
+    if its == "list" and number in (1, 2):
+        return as_json({"object": "list", "data": [], "has_more": False})
+    return done
+
+
+async def test_a_batch_that_is_listed_late_is_not_created_twice(odd, tmp_path):
+    provider = odd(listed_late)
+    is_whole(await ask(provider, tmp_path), provider)
+    assert provider._service.seen["create"] == 1
+
+
 # odd lines
 
 
