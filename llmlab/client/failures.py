@@ -97,7 +97,9 @@ def explain(raised: Exception, key: str | tuple[str, ...] = "", proxy: str = "")
     """
     chain = list(_causes(raised))
     names = " ".join(type(link).__name__ for link in chain)
-    said = one_line(next((str(link) for link in reversed(chain) if str(link)), "") or type(raised).__name__, key)
+    # The innermost one says what happened; beneath the system's own may lie what the caller was just handling.
+    told = [link for link in chain if isinstance(link, OSError) and str(link)] or [link for link in chain if str(link)]
+    said = one_line(str(told[-1]) if told else type(raised).__name__, key)
 
     def any_of(*words: str, within: str = names) -> bool:
         return any(word in within for word in words)

@@ -36,6 +36,9 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
+        loop = None
+    if loop is None:
+        # Not within the `except`: its error would be the context of all that follow.
         return asyncio.run(work)
     if "ipykernel" in sys.modules:
         # A nested loop would take the kernel's next messages and lose them: queued cells would never run.

@@ -219,6 +219,8 @@ def named(name, text="", **attributes):
          errors.ConnectionError, "no HTTP server", False),
         (chained(named("ConnectTimeout"), named("ClientOSError"), ConnectionResetError(104, "reset by peer")),
          errors.ConnectionError, "broke before the answer was complete: [Errno 104] reset by peer", True),
+        (chained(named("ConnectError"), OSError(111, "refused"), RuntimeError("no running event loop")),
+         errors.ConnectionError, "could not connect: [Errno 111] refused", False),
         (named("ReadTimeout"), errors.TimeoutError, "may be billed", True),
         (json.JSONDecodeError("x", "y", 0), errors.BadResponseError, "cannot be decoded", True),
         (named("ReadError"), errors.ConnectionError, "ReadError", True),

@@ -29,9 +29,11 @@ def test_two_percent_refused_at_random_do_not_slow_a_run(limit, seed):
     assert run.took_s <= 1.3 * alone_s(limit)
 
 
-def test_nor_do_they_when_each_asks_for_a_wait():
-    run = play(schedule(300), AtRandom(0.02, random.Random(1), 1.0), 750)
-    assert run.took_s <= 1.3 * alone_s(300)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("limit", [60, 300, 1200])
+def test_where_each_asks_for_a_wait_they_cost_these_waits_and_little_more(limit, seed):
+    run = play(schedule(limit), AtRandom(0.02, random.Random(seed), 1.0), 750)
+    assert run.took_s <= 1.15 * (alone_s(limit) + run.asked_s)
 
 
 @pytest.mark.parametrize("since", [0.0, 2.0, 20.0, 70.0])
