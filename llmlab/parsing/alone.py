@@ -14,11 +14,14 @@ import re
 
 from llmlab.errors import ParseError
 from llmlab.json_text import BLANK, Found, short
+from llmlab.parsing.marks import THINKING
 
 # What may stand before it: nothing, the end of a line or sentence, a colon or arrow, "is"; with marks of emphasis.
 _INTRODUCED = re.compile(
     r"(?:^|[\n.!?…。！？:：=>→–—|-]|\b(?:is|answer|label|category|json|output|result))[ \t]*[*_`]*$", re.IGNORECASE
 )
+# A heading of one word, as in "### Reasoning" or "Thinking...".
+_HEADING = re.compile(r"(?:^|\n)[ \t#*_>(]*(\w+)[*_]*[ \t]*(?:[:：]|\.{3}|…|(?=\n))[*_]*\s*$")
 _QUOTED_LINE = re.compile(r"(?:^|\n)[ \t]*>[^\n]*$")
 # What may follow: nothing, a new line, the end of the sentence, a new sentence.
 _CLOSED = re.compile(r"[*_`]*[ \t]*(?:$|\n|[.!;。！](?!\w)|(?<=[ \t])(?=[^\W\d_])(?![a-zà-öø-ÿ]))")
@@ -48,6 +51,11 @@ def check_stands_alone(found: Found, others: re.Pattern[str] | None = None) -> N
     before, after = found.before.rstrip("{"), found.after.lstrip("}").rstrip(BLANK)
     if not _INTRODUCED.search(before[-200:]) or _QUOTED_LINE.search(before[-2000:]) or not _CLOSED.match(after):
         raise ParseError(f"The answer {short(found.value)} stands within a sentence, so it may only be considered.")
+    heading = _HEADING.search(before[-200:])
+    if heading is not None and THINKING.match(heading[1]):
+        raise ParseError(
+            f"The answer {short(found.value)} stands under {short(heading[0].strip())}: it may be a thought."
+        )
     named = others.search(after) if others is not None else None
     doubt = named or _DOUBT.search(after)
     if doubt is not None:

@@ -1,8 +1,9 @@
 """Which part of a text is the answer, where the model's thinking and special tokens stand in the text too.
 
 Marks are recognised by their form, not by a list of names: `<think>…</think>`, `[THINK]…[/THINK]`, `◁think▷…◁/think▷`,
-`<|START_THINKING|>…<|END_THINKING|>`, `<|channel|>analysis<|message|>…`. The answer is what follows the last closing
-mark; names only tell a wrapped answer (`<answer>…</answer>`) from thinking that nothing follows.
+`<|START_THINKING|>…<|END_THINKING|>`, `<|channel|>analysis<|message|>…`, `<|channel>thought … <channel|>`,
+`<unused94>thought … <unused95>` (spare tokens of a tokenizer), a fence that says ```thinking. The answer is what follows
+the last closing mark; names only tell a wrapped answer (`<answer>…</answer>`) from thinking that nothing follows.
 """
 
 from __future__ import annotations
@@ -15,19 +16,28 @@ from llmlab.json_text import BLANK, is_json, short, unfenced
 
 _MARK = re.compile(
     r"<[|｜]\s*(?P<token>[^|｜<>\n]{1,40}?)\s*[|｜]>"
-    r"|[<\[◁⟨〈【«]\s*(?P<slash>/?)\s*(?P<name>[^\W\d][\w:.\-]{0,39})(?:\s[^<>\[\]\n]{0,80})?\s*[>\]▷⟩〉】»]"
+    r"|<[|｜]\s*(?P<begins>[^|｜<>\n]{1,40}?)\s*>|<\s*(?P<ends>[^|｜<>\n]{1,40}?)\s*[|｜]>"
+    r"|(?:[<◁⟨〈【«⟦]|\[{1,2}|&lt;)\s*(?P<slash>/?)\s*(?P<name>[^\W\d][\w:.\-]{0,39})"
+    r"(?P<more>\s[^<>\[\]\n]{0,80})?\s*(?:[>▷⟩〉】»⟧]|\]{1,2}|&gt;)"
 )
+# A tokenizer's spare tokens, which some models were given for their thinking.
+_SPARE = re.compile(r"[^\W\d]+\d{2,}")
 # HTML within an answer's own words.
 _HTML = re.compile(
     r"[abiupq]|br|em|strong|code|pre|span|div|li|[uo]l|h[1-6]|t[dhr]|table|su[bp]|kbd|mark", re.IGNORECASE
 )
-_THINKING = re.compile(
-    r"think|thought|reason|analy|scratch|reflect|plan|ponder|monolog|deliberat|cot\b|comment|draft|internal",
+THINKING = re.compile(
+    r"think|thought|reason|analy|scratch|reflect|plan|ponder|monolog|deliberat|cot\b|comment|draft|internal|inner|思|推理",
     re.IGNORECASE,
 )
+_KIND = re.compile(r"(?:type|class|kind|role|channel)\s*=\s*(\S+)", re.IGNORECASE)
+_WORD_ALONE = re.compile(r"\s*(\w+)[ \t]*\n")
+_FENCE = re.compile(
+    r"\s*(`{3,}|~{3,})[ \t]*(?P<info>\w+)[^\n`]*\n(?P<inner>.*?)(?P<end>(?:^|\n)[ \t]*\1[ \t]*(?:\n|\Z)|\Z)", re.DOTALL
+)
 _ANSWER = re.compile(r"label|categor|class|answer|result|output|response|final|json|solution|text", re.IGNORECASE)
-_TOKEN_OPENS = re.compile(r"(?:start|begin)[_▁ ](?:of[_▁ ])?(.+)", re.IGNORECASE)
-_TOKEN_CLOSES = re.compile(r"(?:/|end[_▁ ](?:of[_▁ ])?)(.+)|(.+)[_▁ ]end", re.IGNORECASE)
+_TOKEN_OPENS = re.compile(r"(?:start|begin)[_▁ ](?:of[_▁ ])?(.+)|(.+)[_▁ ](?:start|begin|prefix)", re.IGNORECASE)
+_TOKEN_CLOSES = re.compile(r"(?:/|end[_▁ ](?:of[_▁ ])?)(.+)|(.+)[_▁ ](?:end|suffix)", re.IGNORECASE)
 _NEVER_ENDS = "The thinking never ends, so there is no answer."
 _NOTHING_FOLLOWS = "Nothing follows the thinking."
 # gpt-oss behind a server that takes the special tokens out and leaves the names of the channels.
@@ -44,10 +54,8 @@ class _Mark:
     name: str
     opens: bool
     closes: bool
-
-    @property
-    def is_thinking(self) -> bool:
-        return _THINKING.search(self.name) is not None
+    is_thinking: bool
+    is_token: bool = False
 
     @property
     def is_answer(self) -> bool:
@@ -66,7 +74,8 @@ def answer_in(text: str) -> str:
     ParseError
         The text is wrapped in marks of unknown meaning.
     """
-    text = unfenced(text.strip(BLANK))
+    text = _after_fences(text.strip(BLANK))
+    text = unfenced(text)
     if is_json(text):
         return text
     text = _after_channels(text)
@@ -109,19 +118,42 @@ def without_thinking(text: str) -> str:
     EmptyAnswerError
         Nothing follows the thinking.
     """
-    text = _after_channels(text.strip(BLANK))
-    marks = [mark for mark in _marks(text) if mark.is_thinking or _channel(text, mark)]
-    if not marks or (marks[0].opens and marks[0].start):
-        return text
-    closing = next((mark for mark in marks if mark.closes), None)
-    if _channel(text, marks[0]):
-        return answer_in(text)
-    if closing is None:
-        raise TruncatedError(_NEVER_ENDS)
-    answer = text[closing.end :].strip(BLANK)
-    if not answer:
-        raise EmptyAnswerError(_NOTHING_FOLLOWS)
-    return answer
+    text, closed = _after_channels(_after_fences(text.strip(BLANK))), False
+    while True:
+        marks = _marks(text)
+        at = next((at for at, mark in enumerate(marks) if mark.is_thinking or _channel(text, mark)), None)
+        if at is None:
+            return text
+        first = marks[at]
+        if first.opens and not _only_tokens(text, marks[:at], first.start):
+            return text
+        if _channel(text, first):
+            return answer_in(text)
+        if not first.opens and closed:
+            return text
+        closing = next((mark for mark in marks[at:] if _ends(first, mark)), None)
+        if closing is None:
+            raise TruncatedError(_NEVER_ENDS)
+        text, closed = text[closing.end :].strip(BLANK), True
+        if not text:
+            raise EmptyAnswerError(_NOTHING_FOLLOWS)
+
+
+def _only_tokens(text: str, marks: list[_Mark], until: int) -> bool:
+    """Whether there is nothing before this place but tokens."""
+    last = 0
+    for mark in marks:
+        if not mark.is_token or text[last : mark.start].strip(BLANK):
+            return False
+        last = mark.end
+    return not text[last:until].strip(BLANK)
+
+
+def _ends(opening: _Mark, mark: _Mark) -> bool:
+    """Whether this mark ends the thinking; of tokens the next one does, which need not say so."""
+    if mark.closes:
+        return mark.is_thinking
+    return opening.is_token and mark.is_token and not mark.is_thinking and mark.start > opening.start
 
 
 def thinking_in(text: str | None) -> str | None:
@@ -138,19 +170,58 @@ def thinking_in(text: str | None) -> str | None:
 
 
 def _marks(text: str) -> list[_Mark]:
-    found = []
+    found: list[_Mark] = []
+    # Of the marks that are open: whether they begin thinking.
+    thinking: dict[str, bool] = {}
     for match in _MARK.finditer(text):
-        token, name = match["token"], match["name"]
-        if token is None:
-            if not _HTML.fullmatch(name):
-                found.append(_Mark(match.start(), match.end(), name, not match["slash"], bool(match["slash"])))
+        token, name = match["token"] or match["begins"] or match["ends"], match["name"]
+        if token is None and _HTML.fullmatch(name):
             continue
-        opens, closes = _TOKEN_OPENS.fullmatch(token), _TOKEN_CLOSES.fullmatch(token)
-        about = (opens or closes or [token, token])[1] or token
-        # A token whose name speaks of thinking begins it, though it does not say so: <|thinking|>.
-        begins = bool(opens) or (not closes and _THINKING.search(token) is not None)
-        found.append(_Mark(match.start(), match.end(), about, begins, bool(closes)))
+        is_token = token is not None or _SPARE.fullmatch(name) is not None
+        opens, closes, name = _of_token(match) if is_token else (not match["slash"], bool(match["slash"]), name)
+        kind = _KIND.search(match["more"] or "")
+        word = _WORD_ALONE.match(text[match.end() : match.end() + 40]) if is_token and not closes else None
+        speaks = [name, *(kind.groups() if kind else ()), *(word.groups() if word else ())]
+        is_thinking = any(THINKING.search(one) for one in speaks)
+        if closes:
+            is_thinking = thinking.pop(name.casefold(), False) or is_thinking
+        elif word and is_thinking:
+            # <unused94>thought
+            opens = True
+        if opens:
+            thinking[name.casefold()] = is_thinking
+        found.append(_Mark(match.start(), match.end(), name, opens, closes, is_thinking, is_token))
     return found
+
+
+def _of_token(match: re.Match[str]) -> tuple[bool, bool, str]:
+    """Whether a token opens, whether it closes, and what it is about."""
+    token = match["token"]
+    if token is None:
+        return bool(match["begins"]), bool(match["ends"]), match["begins"] or match["ends"] or match["name"]
+    opens, closes = _TOKEN_OPENS.fullmatch(token), _TOKEN_CLOSES.fullmatch(token)
+    about = next((one for one in (opens or closes or re.match("(.*)", token)).groups() if one), token)
+    # A token whose name speaks of thinking begins it, though it does not say so: <|thinking|>.
+    return bool(opens) or (not closes and THINKING.search(token) is not None), bool(closes), about
+
+
+def _after_fences(text: str) -> str:
+    """The text without fenced thinking before it.
+
+    Raises
+    ------
+    TruncatedError
+        The fence never ends.
+    EmptyAnswerError
+        Nothing follows it.
+    """
+    while (fence := _FENCE.match(text)) and THINKING.search(fence["info"]):
+        if not fence["end"]:
+            raise TruncatedError(_NEVER_ENDS)
+        text = text[fence.end() :].strip(BLANK)
+        if not text:
+            raise EmptyAnswerError(_NOTHING_FOLLOWS)
+    return text
 
 
 def _after_channels(text: str) -> str:
@@ -168,7 +239,7 @@ def _channel(text: str, mark: _Mark) -> bool:
 def _is_in_channel_of_thinking(text: str, mark: _Mark, before: list[_Mark]) -> bool:
     """Whether this token begins what is said in a channel such as `analysis`."""
     named = text[before[-1].end : mark.start] if before and _channel(text, before[-1]) else ""
-    return _THINKING.search(named) is not None
+    return THINKING.search(named) is not None
 
 
 def _opening(marks: list[_Mark], closing: _Mark) -> _Mark | None:

@@ -20,6 +20,8 @@ BUG = '{"label": "bug"}'
         f"Answer: {BUG}",
         f"The answer is {BUG}.",
         f"**{BUG}**",
+        f"### Analysis\nIt crashes.\n\n### Answer\n{BUG}",
+        f"After my analysis: {BUG}",
         f"Final -> {BUG}",
         f"回答：{BUG}",
         f"答えはこれです。{BUG}。",
@@ -47,6 +49,10 @@ def test_what_stands_alone_is_the_answer(text):
         f"Between {BUG} and billing I prefer the latter.",
         f"{BUG} is likely.",
         f"{BUG}? Hmm.",
+        # a heading says that it is a thought
+        f"### Reasoning\n{BUG}\n\n### Answer\n",
+        f"Thinking...\n{BUG}\n...done thinking.\n",
+        f"**Analysis:** {BUG}\n\n**Answer:**",
         # taken back
         f"{BUG} Wait, on reflection: billing.",
         f"{BUG}\n\nActually, that is wrong.",

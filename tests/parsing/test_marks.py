@@ -8,8 +8,8 @@ from llmlab.parsing.marks import answer_in, thinking_in, without_thinking
 
 DRAFT = 'Maybe {"label": "billing"}? The payment went through, it is the app that crashes.'
 LABELS = make_parser(["bug", "billing", "other"])
-# Marks of Qwen and DeepSeek, Magistral, Kimi, Seed-OSS, Command, gpt-oss, Hunyuan, Olmo, Apriel, Grok's system prompts,
-# and some that nobody uses.
+# Marks of Qwen and DeepSeek, Magistral, Kimi, Seed-OSS, Command, gpt-oss, Hunyuan, Olmo, Apriel, Gemma, MedGemma, Apertus,
+# Open WebUI, Grok's system prompts, and some that nobody uses.
 MARKS = {
     "<think>": "</think>",
     "<THINKING>": "</THINKING>",
@@ -31,6 +31,14 @@ MARKS = {
     "<zorp>": "</zorp>",
     "【思】【zorp】": "【/zorp】",
     "⟨gedanken⟩": "⟨/gedanken⟩",
+    "⟦think⟧": "⟦/think⟧",
+    "[[think]]": "[[/think]]",
+    "&lt;think&gt;": "&lt;/think&gt;",
+    "<|channel>thought\n": "<channel|>",
+    "<unused94>thought\n": "<unused95>",
+    "<ctrl94>reasoning\n": "<ctrl95>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
+    "<details type='reasoning' done='true'>": "</details>",
 }
 ANSWERS = [
     "bug",
@@ -74,6 +82,18 @@ def test_a_server_may_take_the_tokens_and_leave_their_names():
     assert LABELS.parse(f"analysis{DRAFT}assistantfinalbug").value == "bug"
     assert LABELS.parse(f'analysis{DRAFT}assistantfinal{{"label": "bug"}}').value == "bug"
     assert make_parser(["analysis", "analysis of data"]).parse("analysis").value == "analysis"
+
+
+@pytest.mark.parametrize("thinking", [DRAFT, '{"label": "billing"}', "billing"])
+@pytest.mark.parametrize("begin", ["```thinking\n", "~~~ reasoning\n", "````thoughts of mine\n"])
+def test_a_fence_may_say_that_it_holds_thinking(begin, thinking):
+    end = f"\n{begin.partition(' ')[0][:4].rstrip('th')}\n"
+    assert LABELS.parse(f"{begin}{thinking}{end}bug").value == "bug"
+    assert make_parser().parse(f"{begin}{thinking}{end}A bug.").value == "A bug."
+    for text in (f"{begin}{thinking}{end}", f"{begin}{thinking}"):
+        for parser in (LABELS, make_parser()):
+            with pytest.raises(ParseError):
+                parser.parse(text)
 
 
 def test_thinking_twice_is_thinking():
@@ -125,6 +145,17 @@ def test_a_category_may_look_like_a_mark(label):
         ("[THINK]hm[/THINK]Hello", "Hello"),
         ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hello", "Hello"),
         ("analysisHm.assistantfinalHello", "Hello"),
+        ("<|assistant|><think>hm</think>Hello", "Hello"),
+        ("<think>hm</think>\n<think>\n</think>\nHello", "Hello"),
+        ("<think>hm</think>Hello </think>", "Hello </think>"),
+        ("<|Thought|>hm<|Answer|>Hello", "Hello"),
+        ("<unused94>thought\nhm<unused95>Hello", "Hello"),
+        ('<details type="reasoning"><summary>Thought</summary>hm</details>Hello', "Hello"),
+        (
+            "<details><summary>More</summary>is</details> the text's own",
+            "<details><summary>More</summary>is</details> the text's own",
+        ),
+        ("```python\nprint()\n```\nis the text's own", "```python\nprint()\n```\nis the text's own"),
         ("Put it between <think> and </think>.", "Put it between <think> and </think>."),
         ("<zorp>is</zorp> the text's own", "<zorp>is</zorp> the text's own"),
         ("analysis of the text", "analysis of the text"),
