@@ -11,12 +11,14 @@ from functools import lru_cache
 
 # A whole answer, in the words of OpenAI, Anthropic, Google, Cohere, Hugging Face, vLLM, llama.cpp and others; many
 # servers say nothing at all.
-_WHOLE = re.compile(r"stop|stopped|stop_(sequence|token|word|limit)|end|end_turn|eos|eos_token|complete|completed|done|"
-                    r"finish|finished|success|normal|natural|none|null|")  # fmt: skip
-_FILTERED = re.compile(
-    r"filter|safe|sensitive|prohibit|block|recit|spii|moderat|policy|guardrail|censor|violat|harm|refus"
+_WHOLE = re.compile(
+    r"stop|stopped|stop_(sequence|token|word|limit|str|id)|end|end_turn|end_of_\w+|(im_)?end|eot|eos|eos_(token|found)|"
+    r"complete|completed|done|finish|finished|success|normal|natural|none|null|"
 )
-_CUT = re.compile(r"length|max\w*tokens?|token_limit")
+_FILTERED = re.compile(
+    r"filter|safe|sensitive|prohibit|block|recit|spii|moderat|policy|guardrail|censor|violat|harm|refus|toxic|csam|armor"
+)
+_CUT = re.compile(r"length|max\w*tokens?|token_limit|trunc|too_long|incomplete")
 _FAILED = re.compile(r"error|insufficient_system_resource")
 
 

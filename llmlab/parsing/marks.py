@@ -2,7 +2,7 @@
 
 Marks are recognised by their form, not by a list of names: `<think>…</think>`, `[THINK]…[/THINK]`, `◁think▷…◁/think▷`,
 `<|START_THINKING|>…<|END_THINKING|>`, `<|channel|>analysis<|message|>…`, `<|channel>thought … <channel|>`,
-`<unused94>thought … <unused95>` (spare tokens of a tokenizer), a fence that says ```thinking. The answer is what follows
+`<unused94>thought … <unused95>` (a tokenizer's spare tokens), a fence that says ```thinking. The answer is what follows
 the last closing mark; names only tell a wrapped answer (`<answer>…</answer>`) from thinking that nothing follows.
 """
 
