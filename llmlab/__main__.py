@@ -6,6 +6,7 @@ python -m llmlab --units reviews.csv --text-column review --categories good,bad 
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import os
 import re
@@ -158,8 +159,9 @@ def _read(path: Path, text_column: str) -> pd.DataFrame:
 
 
 def _write(results: ll.Results, folder: Path) -> None:
-    results.predictions.to_csv(folder / "predictions.csv", index=False)
-    results.attempts.to_csv(folder / "attempts.csv", index=False)
+    for name, frame in (("predictions", results.predictions), ("attempts", results.attempts)):
+        # A lone carriage return within a text ends a row for many readers, unless the text is quoted.
+        frame.to_csv(folder / f"{name}.csv", index=False, quoting=csv.QUOTE_NONNUMERIC)
     import matplotlib
 
     matplotlib.use("Agg")

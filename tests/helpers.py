@@ -274,15 +274,16 @@ def said(text="fine", finish_reason="stop"):
 
 
 @contextlib.asynccontextmanager
-async def serving(reply, *, give_up=False):
+async def serving(reply, *, give_up=False, models=(404, {})):
     """A server on loopback whose answers a function makes; gives the settings to ask it.
 
     `reply(body)` returns, or is awaited for, a body or (status, body, headers); a text is sent as a web page. With
-    `give_up` a request whose client has gone is worked on no longer, as most model servers do.
+    `give_up` a request whose client has gone is worked on no longer, as most model servers do. `models` is what it says
+    when it is asked for its models.
     """
 
     async def handle(request):
-        made = reply(await request.json())
+        made = reply(await request.json()) if request.method == "POST" else models
         made = await made if asyncio.iscoroutine(made) else made
         status, body, headers = (*made, {})[:3] if isinstance(made, tuple) else (200, made, {})
         if isinstance(body, str):
@@ -290,7 +291,7 @@ async def serving(reply, *, give_up=False):
         return web.json_response(body, status=status, headers=headers)
 
     app = web.Application()
-    app.router.add_post("/{path:.*}", handle)
+    app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app, handler_cancellation=give_up)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -2,6 +2,7 @@
 
 from llmlab.client.batch import BatchClient, BatchState
 from llmlab.client.batch_lines import MOST_BYTES, MOST_LINES, lacking_lines, read_lines, write_line
+from llmlab.client.catalogue import similar_models
 from llmlab.client.chat import ChatClient, checked_request
 from llmlab.client.endpoint import Endpoint, resolve
 from llmlab.client.images import Image, image
@@ -25,6 +26,7 @@ __all__ = [
     "prompt_tokens",
     "read_lines",
     "resolve",
+    "similar_models",
     "without",
     "write_line",
 ]

@@ -7,6 +7,7 @@ be as odd as httpx allows, connections are forgotten before servers close them, 
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import zlib
 from asyncio import AbstractEventLoop, Future
@@ -19,7 +20,11 @@ from aiohttp.client_proto import ResponseHandler
 
 # gunicorn closes idle connections after 2 s, uvicorn and hypercorn after 5 s.
 KEEPALIVE_S = 1.5
+MOST_HEADERS = 2_000
 LONGEST_HEADER = 2**18
+# Since aiohttp 3.14 there is a limit on how many headers there are, too.
+_MANY: dict[str, Any] = {"max_headers": MOST_HEADERS}
+_MANY_HEADERS = _MANY if "max_headers" in inspect.signature(aiohttp.ClientSession).parameters else {}
 LONGEST_HEAD = 2**20
 FIRST_OPENINGS = 8
 LULL_S = 1.0
@@ -224,6 +229,7 @@ def open_session(
         auto_decompress=False,
         max_line_size=LONGEST_HEADER,
         max_field_size=LONGEST_HEADER,
+        **_MANY_HEADERS,
     )
 
 

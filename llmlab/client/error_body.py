@@ -22,7 +22,16 @@ _MESSAGES = ("message", "messages", "msg", "errormessage", "errormsg", "statusms
 _LISTS = ("detail", "details", "errors", "validation", "violations", "issues", "fieldviolations", "invalidparams")
 _CODES = ("code", "type", "status", "reason", "errorcode", "errortype", "statuscode", "quotaid", "quotametric", "kind")
 _PLACES = ("param", "parameter", "path", "field", "loc", "location", "property", "instancepath")
-_WAITS = ("retrydelay", "retryafter", "retryafterseconds", "retryafterms", "estimatedtime", "waitseconds")
+_WAITS = (
+    "retrydelay",
+    "retryafter",
+    "retryafterseconds",
+    "retryafterms",
+    "estimatedtime",
+    "waitseconds",
+    "resetsat",
+    "resetat",
+)
 _DEEPEST = 8
 _MOST_COMPLAINTS = 5
 _OF_PYDANTIC = ("body",)

@@ -58,7 +58,7 @@ def diagnose(
         line = f"base_url redirects to {target}: use that address as base_url, if you trust it"
     elif kind is errors.ConfigError and is_page:
         line = f"no chat API at this base_url (is /v1 missing?): the server sent {line}"
-    elif kind is errors.QuotaError and hint is not None:
+    elif kind in (errors.QuotaError, errors.CreditError) and hint is not None:
         line += f" (resets in {hint / 3600:.1f} h)" if hint > 3600 else f" (resets in {hint:.0f} s)"
     error = kind(f"{status}: {line}" if status is not None and status != 200 else line)
     error.retry_after_s, error.param = hint, said.param

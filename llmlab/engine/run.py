@@ -23,6 +23,7 @@ from llmlab.engine.screen import Screen
 from llmlab.engine.setup import Setup
 from llmlab.engine.slots import Slots
 from llmlab.engine.stages import AllLive, ThroughQueue
+from llmlab.engine.suggestions import with_suggestions
 from llmlab.engine.verdict import Stop
 from llmlab.errors import AttemptError, JournalError
 from llmlab.results import Journal, Store
@@ -110,6 +111,10 @@ class Run:
 
     async def _conclude(self) -> None:
         """Say what is left, in the journal and on the screen."""
+        for model, stop in (await with_suggestions(self._ended, self._setup.endpoint)).items():
+            if self.stopped == self._ended[model].reason:
+                self.stopped = stop.reason
+            self._ended[model] = stop
         reason = self._why_it_ended()
         count = self.tally.total - self.tally.answered
         left = f"{count:,} of {self.tally.total:,} trials are not answered" if count else "all trials were answered"

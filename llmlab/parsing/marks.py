@@ -200,7 +200,8 @@ def _of_token(match: re.Match[str]) -> tuple[bool, bool, str]:
     if token is None:
         return bool(match["begins"]), bool(match["ends"]), match["begins"] or match["ends"] or match["name"]
     opens, closes = _TOKEN_OPENS.fullmatch(token), _TOKEN_CLOSES.fullmatch(token)
-    about = next((one for one in (opens or closes or re.match("(.*)", token)).groups() if one), token)
+    said = opens or closes
+    about = next(one for one in (*(said.groups() if said else ()), token) if one)
     # A token whose name speaks of thinking begins it, though it does not say so: <|thinking|>.
     return bool(opens) or (not closes and THINKING.search(token) is not None), bool(closes), about
 

@@ -13,6 +13,7 @@ Objects (dicts, lists, tuples) stand as JSON in the frames' files.
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.util
 import json
 import os
@@ -145,7 +146,8 @@ def _write_frame(frame: pd.DataFrame, path: Path) -> None:
         plain[cells.whole(name)] = column if cells.is_native(column) else columns.strings(_texts(column))
     table = pd.DataFrame(plain, copy=False)
     if path.suffix == ".csv":
-        table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+        # A lone carriage return within a text ends a row for many readers, unless the text is quoted.
+        table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8", quoting=csv.QUOTE_NONNUMERIC)
     else:
         table.to_parquet(path, index=False, engine="pyarrow")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import codecs
+import collections
 import dataclasses
 import datetime
 import enum
@@ -87,8 +88,8 @@ def plain(value: object) -> Any:
     """
     if isinstance(value, enum.Enum):
         return plain(value.value)
-    if isinstance(value, str):
-        return str.__str__(value)
+    if isinstance(value, (str, collections.UserString)):
+        return str.__str__(value) if isinstance(value, str) else value.data
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, np.generic):

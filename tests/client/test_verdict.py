@@ -1,5 +1,7 @@
 """What ends with an error is decided by structure; words count only in the provider's own message, about row or wait."""
 
+import time
+
 import pytest
 
 from llmlab import errors
@@ -199,6 +201,13 @@ def test_nobody_was_there(status):
     assert diagnose(status, {}, "").away
     assert not diagnose(500, {}, "").away
     assert not diagnose(429, {}, "").away
+
+
+def test_a_key_that_has_reached_its_limit_says_when_it_is_reset():
+    limited = error("Key limit exceeded", code=403, metadata={"resets_at": time.time() + 7260})
+    found = diagnose(403, {}, limited)
+    assert type(found) is errors.CreditError
+    assert str(found).endswith("(resets in 2.0 h)")
 
 
 def test_a_wait_in_the_body_is_the_hint():

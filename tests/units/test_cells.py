@@ -1,5 +1,7 @@
 """A cell is sent whole and in plain words, whatever its type; what has none is refused by its column's name."""
 
+import array
+import collections
 import dataclasses
 import datetime
 import decimal
@@ -7,6 +9,7 @@ import enum
 import fractions
 import json
 import pathlib
+import types
 import uuid
 
 import numpy as np
@@ -50,6 +53,16 @@ class Point:
     [
         ("as it is\n", "as it is\n"),
         (np.str_("text"), "text"),
+        (collections.UserString("text"), "text"),
+        (collections.Counter("aab"), '{"a": 2, "b": 1}'),
+        (collections.deque([1, "a"]), '[1, "a"]'),
+        (array.array("d", [1, 2.5]), "[1.0, 2.5]"),
+        (types.MappingProxyType({1: (2, 3)}), '{"1": [2, 3]}'),
+        (pd.Categorical(["a", None]), '["a", null]'),
+        (pd.MultiIndex.from_tuples([(1, "a")]), '[[1, "a"]]'),
+        (pd.interval_range(0, 2), '["(0, 1]", "(1, 2]"]'),
+        (np.ma.array([1, 2], mask=[False, True]), "[1, null]"),
+        (np.array([(1, "a")], dtype=[("x", int), ("y", "U3")]), '[[1, "a"]]'),
         (Tone.SHARP, "sharp"),
         (Mood.GOOD, "good mood"),
         (Level.HIGH, "3"),
