@@ -60,6 +60,39 @@ assert asked[2:] == [0, 250, 250] and twice == 0
 assert resumed["answered"].tolist()[1:] == [250, 250, 500, 250]
 assert len(ll.experiments(journal)) == 5
 """,
+    "compare_models": """
+assert table.index.tolist() == models
+assert 0 < first["accuracy"] < second["accuracy"] and first["cost_usd"] < second["cost_usd"]
+assert first["low"] < first["accuracy"] < first["high"]
+assert second["difference_low"] < second["difference"] < second["difference_high"]
+assert abs(second["difference"] - (second["accuracy"] - first["accuracy"])) < 1e-9
+extra = second["cost_usd"] - first["cost_usd"]
+assert abs(second["extra_usd_per_correct"] - extra / (750 * second["difference"])) < 1e-9
+assert abs(first["majority_gain"] - (first["majority"] - first["accuracy"])) < 1e-9
+assert first["majority_gain_low"] > 0
+gained = 250 * first["majority_gain"]
+assert abs(first["majority_usd_per_correct"] - first["cost_usd"] * 2 / 3 / gained) < 1e-9
+consensus = results.score("gold").summary.query("of == 'consensus'").set_index("model")["accuracy"]
+assert (table["majority"] - consensus).abs().max() < 1e-9
+assert f1.shape == (6, 2) and agreement.index.tolist() == models
+""",
+    "publish": """
+truth = (true_labels == "billing").mean()
+assert corrected["low"] <= truth <= corrected["high"] and by_hand["low"] <= truth <= by_hand["high"]
+assert corrected["high"] - corrected["low"] < by_hand["high"] - by_hand["low"]
+is_new = tickets.set_index("unit_id")["customer"] == "new"
+true_apart = (true_labels[is_new] == "billing").mean() - (true_labels[~is_new] == "billing").mean()
+assert 0 < apart["low"] <= true_apart <= apart["high"]
+assert abs(groups.loc[("new − known", "naive"), "share"]) < apart["share"]
+assert len(sheet) == 100 and sheet["probability"].nunique() > 1
+assert majority["n"] == 100 and majority["low"] < majority["accuracy"] < majority["high"]
+assert 0.8 < people["krippendorff_alpha"] < 1
+assert results.summary()["answered"] == 750 and len(plan.warnings) == 0
+assert methods.missing.empty
+for number in ("250 units", "750 trials", f"{len(results.attempts)} requests", f"cost ${cost:.4f}", "100 units labelled by people"):
+    assert number in methods.paragraph, number
+assert "billing: Invoices, prices, refunds" in plan.messages(1)["messages"].item()[0]["content"]
+""",
     "token_costs": """
 assert 0.1 < wasted / spent < 0.2
 assert unknown > 0 and results.summary()["unknown_cost"] == unknown
