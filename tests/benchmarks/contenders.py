@@ -1,11 +1,14 @@
-"""One contender in its own process: `python -m tests.benchmarks.contenders NAME PORT UNITS IN_FLIGHT`; prints JSON."""
+"""One contender in its own process: `python -m tests.benchmarks.contenders NAME PORT UNITS IN_FLIGHT`; prints JSON.
+
+With the folder of another version of llmlab as a fifth argument, `llmlab_…` is that version.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -113,25 +116,30 @@ async def _lag(samples: list[float]) -> None:
 async def _measure(name: str, url: str, units: int, in_flight: int) -> dict[str, object]:
     contender = globals()[name]
     await contender(url, 50, 5)
+    gc.collect()
     samples: list[float] = []
     watcher = asyncio.create_task(_lag(samples))
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cpu, wall = time.process_time(), time.perf_counter()
     answered = await contender(url, units, in_flight)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     watcher.cancel()
     samples.sort()
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "name": name,
         "units": units,
         "answered": answered,
         "cpu_ms_per_call": 1000 * cpu / units,
         "calls_per_s": units / wall,
-        "lag_p99_ms": 1000 * (statistics.quantiles(samples, n=100)[-1] if len(samples) > 1 else 0.0),
+        "lag_p99_ms": 1000 * (samples[int(0.99 * len(samples))] if samples else 0.0),
         "lag_max_ms": 1000 * max(samples, default=0.0),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "kb_per_call": (peak_kb - before_kb) / units,
+        "peak_mb": peak_kb / 1024,
     }
 
 
 if __name__ == "__main__":
-    which, port, count, flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    print(json.dumps(asyncio.run(_measure(which, f"http://127.0.0.1:{port}/v1", count, flight))))
+    which, port, count, flight, *other = sys.argv[1:]
+    sys.path[:0] = other
+    print(json.dumps(asyncio.run(_measure(which, f"http://127.0.0.1:{port}/v1", int(count), int(flight)))))
