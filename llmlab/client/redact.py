@@ -6,6 +6,7 @@ or the journal, because providers and exceptions repeat the key that they were s
 
 from __future__ import annotations
 
+import functools
 import re
 
 MESSAGE_LENGTH = 300
@@ -26,6 +27,7 @@ def without(key: str | tuple[str, ...], text: str) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=64)
 def looks_secret(key: str) -> bool:
     """Whether no text holds this by chance: digits among letters, capitals within a word, or a very long word."""
     if len(key) < SHORTEST_KEY:

@@ -191,11 +191,14 @@ def _stated_error(data: dict[str, Any], *, beside_an_answer: bool) -> ErrorBody 
     stated = {name: data[name] for name in ("error", "base_resp") if data.get(name)}
     if isinstance(own, dict) and own.get("status_code") in (0, "0"):
         del stated["base_resp"]
-    said = read_error_body(stated)
-    if said.says_something:
-        return said
+    if stated:
+        said = read_error_body(stated)
+        if said.says_something:
+            return said
+    if beside_an_answer:
+        return None
     said = read_error_body(data)
-    return said if said.message and not beside_an_answer else None
+    return said if said.message else None
 
 
 def _text(body: bytes) -> str:

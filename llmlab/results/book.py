@@ -21,7 +21,7 @@ import pandas as pd
 
 from llmlab.records import Trial
 from llmlab.results import cells, columns, sqlite
-from llmlab.results.digests import Renders, canonical, digest, said_of_many
+from llmlab.results.digests import Renders, canonical, digest, pack, said_of_many
 from llmlab.results.store import Store
 from llmlab.units import Grid, Picked, Plan, Units
 
@@ -155,7 +155,7 @@ def write(path: Path, asks: Asks, store: Store, stopped: str | None) -> None:
         for trial in asks.plan.trials(sent):
             data = said[trial.prompt](asks.plan.unit_of(trial.position)) if said else None
             if data is not None and trial.model in parameters:
-                connection.execute(MESSAGES, (digest(data), zlib.compress(data, 1)))
+                connection.execute(MESSAGES, (digest(data), pack(data)))
                 known = (int(session.trials[trial.position]), parameters[trial.model], trial.run)
                 connection.execute(TRIALS, (*known, cells.encode_id(trial.unit_id), digest(data)))
         rows = (_row(store, at, session.trials, asks.plan) for at in order.tolist())

@@ -12,7 +12,6 @@ import inspect
 import itertools
 import json
 import sqlite3
-import zlib
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -87,7 +86,7 @@ def adopt(connection: sqlite3.Connection, asks: Asks, parameters: Mapping[str, i
         if said is None:
             continue
         found[trial.position] = at
-        connection.execute(book.MESSAGES, (digests.digest(said), zlib.compress(said, 1)))
+        connection.execute(book.MESSAGES, (digests.digest(said), digests.pack(said)))
         known = (at, parameters[trial.model], trial.run, cells.encode_id(trial.unit_id), digests.digest(said))
         connection.execute(book.TRIALS, known)
 

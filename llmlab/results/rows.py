@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +47,7 @@ class Rows:
         said = digests.in_bytes(messages)
         digest, unit = digests.digest(said), cells.encode_id(trial.unit_id)
         asked = (int(self._trials[trial.position]), self._parameters[trial.model], trial.run, unit, digest)
-        return [(book.MESSAGES, (digest, zlib.compress(said, 1))), (book.TRIALS, asked)]
+        return [(book.MESSAGES, (digest, digests.pack(said))), (book.TRIALS, asked)]
 
     def of_attempt(self, attempt: TokenUsageAttempt, value: object, messages: Messages) -> list[Row]:
         """An attempt, and what is sent about its trial."""
