@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.intervals import DRAWS, check_level
+from llmlab.analysis.intervals import DRAWS, check_level, different
 from llmlab.analysis.votes import label_codes
 
 
@@ -42,10 +42,12 @@ def distribution(
     parts = []
     groups = frame.groupby(list(by), sort=False, observed=True) if by else [((), frame)]
     for name, rows in groups:
-        times = pd.crosstab(rows["unit_id"], rows["code"]).reindex(columns=range(len(labels)), fill_value=0).to_numpy()
+        unit, ids = pd.factorize(rows["unit_id"].to_numpy(object))
+        cell = unit * len(labels) + rows["code"].to_numpy()
+        times = np.bincount(cell, minlength=len(ids) * len(labels)).reshape(-1, len(labels))
         shares = times / times.sum(axis=1, keepdims=True)
         # Units that answered alike are drawn together.
-        kinds, many = np.unique(shares, axis=0, return_counts=True)
+        kinds, many = different(shares)
         draws = rng.multinomial(len(shares), many / max(1, len(shares)), DRAWS) @ kinds / max(1, len(shares))
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
         table = {**dict(zip(by, name, strict=True)), "label": list(labels), "share": shares.mean(axis=0)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,7 @@ def as_labels(frame: pd.DataFrame, prediction: pd.Series, what: str) -> pd.DataF
     made = {}
     for name in frame.columns:
         cells = np.empty(len(frame), object)
-        cells[:] = [read(cell) for cell in frame[name]]
+        cells[:] = list(_once_each(read, frame[name]))
         made[name] = cells
     if unknown:
         raise InputError(
@@ -119,6 +119,20 @@ def as_labels(frame: pd.DataFrame, prediction: pd.Series, what: str) -> pd.DataF
             f"The categories are {', '.join(map(str, labels))}."
         )
     return pd.DataFrame(made, index=frame.index, columns=frame.columns, dtype=object)
+
+
+def _once_each(read: Callable[[Any], Any], cells: Iterable[Any]) -> Iterator[Any]:
+    """What each cell is read as; equal cells of one type are read once."""
+    known: dict[tuple[type, Any], Any] = {}
+    for cell in cells:
+        key = type(cell), cell
+        try:
+            if key not in known:
+                known[key] = read(cell)
+            yield known[key]
+        except TypeError:
+            # A list has no hash.
+            yield read(cell)
 
 
 def is_label(cell: Any, label: object) -> bool | None:

@@ -14,6 +14,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from llmlab.errors import InputError
 
@@ -79,13 +80,23 @@ def bootstrap_of_sums(
     if not len(sums):
         return between([], level)
     rng = np.random.default_rng(seed)
-    kinds, many = np.unique(sums, axis=0, return_counts=True)
+    kinds, many = different(sums)
     each = max(1, MOST_CELLS // max(kinds.shape))
     found = [
         statistic(rng.multinomial(len(sums), many / len(sums), min(each, DRAWS - begin)) @ kinds)
         for begin in range(0, DRAWS, each)
     ]
     return between(found, level)
+
+
+def different(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows, in order, and how often each stands there; in time that grows as their number does."""
+    number = np.zeros(len(rows), "int64")
+    for column in rows.T:
+        codes, values = pd.factorize(column, sort=True)
+        number = pd.factorize(number * len(values) + codes, sort=True)[0]
+    first = np.unique(number, return_index=True)[1]
+    return rows[first], np.bincount(number)
 
 
 def between(draws: list[np.ndarray], level: float) -> tuple[float, float]:

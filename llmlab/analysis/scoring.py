@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from llmlab.analysis.gold import Gold, gold_of
-from llmlab.analysis.intervals import bootstrap, effective_n, wilson
+from llmlab.analysis.intervals import bootstrap_of_sums, effective_n, wilson
 from llmlab.analysis.reliability import Measure, Scale
 from llmlab.analysis.sheet import weighed
 from llmlab.analysis.totals import NONE
@@ -131,8 +131,7 @@ def _interval(rows: pd.DataFrame, level: float, seed: int) -> tuple[float, float
     """Of the accuracy over all runs: a unit's runs stay together in a draw."""
     sums = pd.DataFrame({"right": is_right(rows) * rows["weight_"], "asked": rows["weight_"]})
     by_unit = sums.groupby(rows["unit_id"], sort=False).sum().to_numpy(float)
-    rng = np.random.default_rng(seed)
-    return bootstrap(by_unit, lambda draws: draws[..., 0].sum(axis=-1) / draws[..., 1].sum(axis=-1), level, rng)
+    return bootstrap_of_sums(by_unit, lambda draws: draws[..., 0] / draws[..., 1], level, seed)
 
 
 def _measured(rows: pd.DataFrame, scale: Scale, level: float) -> dict[str, Any]:

@@ -211,10 +211,16 @@ def _in_input_order(parts: list[pd.DataFrame], predictions: pd.DataFrame) -> pd.
     """The rows of all arms in the order in which unit and arm first stand in `predictions`."""
     columns = ["unit_id", *arm_columns(predictions.columns)]
     frame = pd.concat(parts, ignore_index=True)
-    first = zip(*(predictions[name] for name in columns), strict=True)
-    place = {(unit, *map(str, arm)): at for at, (unit, *arm) in enumerate(dict.fromkeys(first))}
-    order = np.argsort([place[key] for key in zip(*(frame[name] for name in columns), strict=True)], kind="stable")
-    return frame.iloc[order].reset_index(drop=True)
+    number = np.zeros(len(predictions) + len(frame), "int64")
+    for name in columns:
+        both = np.concatenate([predictions[name].to_numpy(object), frame[name].to_numpy(object)])
+        codes, values = pd.factorize(both, use_na_sentinel=False)
+        if name != "unit_id":
+            # An arm's values are texts in the parts.
+            codes = pd.factorize(np.array(list(map(str, values)), dtype=object))[0][codes]
+        # Numbers go by first appearance, which is that in `predictions`.
+        number = pd.factorize(number * len(values) + codes)[0]
+    return frame.iloc[np.argsort(number[len(predictions) :], kind="stable")].reset_index(drop=True)
 
 
 def _confidence(arm: Votes, chosen: np.ndarray, answered: np.ndarray) -> tuple[np.ndarray, list[str | None]]:
