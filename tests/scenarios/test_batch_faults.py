@@ -1,6 +1,7 @@
 """A batch queue that is late, half there, out of order or broken: nothing is lost, and nothing is paid twice."""
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
 from dataclasses import replace
@@ -174,6 +175,67 @@ async def test_a_batch_that_is_listed_late_is_not_created_twice(odd, tmp_path):
     provider = odd(listed_late)
     is_whole(await ask(provider, tmp_path), provider)
     assert provider._service.seen["create"] == 1
+
+
+@contextlib.asynccontextmanager
+async def cut(provider, request, *, sent, cuts):
+    """A way to the provider that breaks in the first `cuts` requests that begin so, after so many bytes up or down."""
+    upward, downward = sent
+    port = int(provider.base_url.rsplit(":", 1)[1].removesuffix("/v1"))
+    left = [cuts]
+
+    async def relay(reader, writer, budget):
+        while data := await reader.read(65_536):
+            part = data[: budget[0]]
+            budget[0] -= len(part)
+            writer.write(part)
+            await writer.drain()
+            if budget[0] <= 0:
+                return
+
+    async def serve(reader, writer):
+        above, below = await asyncio.open_connection("127.0.0.1", port)
+        data = await reader.read(65_536)
+        breaks = request in data.partition(b"\r\n")[0] and left[0] > 0
+        left[0] -= breaks
+        # Each connection carries one request, so that the line that tells it is the first.
+        data = data.replace(b"onnection: keep-alive", b"onnection: close", 1)
+        up, down = ([upward], [downward]) if breaks else ([10**9], [10**9])
+        below.write(data[: up[0]])
+        up[0] -= len(data)
+        ways = [relay(above, writer, down), relay(reader, below, up)] if up[0] > 0 else []
+        tasks = [asyncio.ensure_future(way) for way in ways]
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        writer.close()
+        below.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+        assert left[0] < cuts
+
+
+@pytest.mark.parametrize(
+    ("request_line", "sent"),
+    [
+        (b"POST /v1/files", (700, 10**9)),
+        (b"POST /v1/files", (10**9, 0)),
+        (b"POST /v1/batches", (10**9, 40)),
+        (b"/content", (10**9, 900)),
+        (b"GET /v1/batches/", (10**9, 60)),
+    ],
+)
+async def test_a_connection_that_breaks_on_the_way_costs_no_line(odd, tmp_path, request_line, sent):
+    provider = odd(lambda its, number, usual: usual())
+    async with cut(provider, request_line, sent=sent, cuts=2) as url:
+        results = await ask(None, tmp_path, base_url=url, api_key="simulated")
+    is_whole(results, provider)
 
 
 # odd lines
