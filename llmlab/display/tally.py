@@ -97,7 +97,7 @@ class Tally:
     outlook : Outlook
         What the engine knows of the next seconds.
     paused_before_s : float
-        Seconds spent in pauses so far.
+        Seconds spent in pauses and outages so far.
     batches : tuple of QueuedBatch
         What is in the provider's queue now.
     """
@@ -166,7 +166,9 @@ class Tally:
     def look(self, outlook: Outlook) -> None:
         """Take what the engine knows of the next seconds; told a few times a second."""
         now = self.clock()
-        self.paused_before_s += min(self.outlook.paused_s, now - self._looked)
+        # In an outage nothing but probes is sent, however long it lasts.
+        held_s = math.inf if self.outlook.next_probe_s < math.inf else self.outlook.paused_s
+        self.paused_before_s += min(held_s, now - self._looked)
         self._looked, self.outlook = now, outlook
 
     def _forget(self, now: float) -> None:

@@ -68,7 +68,8 @@ def _usual(tally: Tally) -> Waiting:
         return Waiting(f"sending at the limit{rate} (normal)")
     fresh = tally.trials - tally.done - tally.in_flight - tally.retrying
     if tally.in_flight and fresh > 0 and tally.in_flight >= ahead.slots:
-        return Waiting(f"all {ahead.slots:,.0f} slots are busy: waits for answers")
+        busy = "the only slot is" if ahead.slots <= 1 else f"all {ahead.slots:,.0f} slots are"
+        return Waiting(f"{busy} busy: waits for answers")
     if tally.in_flight:
         mean_s = tally.latency_s / tally.attempts if tally.attempts else 0.0
         pace = f" ({mean_s:.1f} s each on average)" if mean_s >= 1 else ""

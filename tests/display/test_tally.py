@@ -106,6 +106,17 @@ class TestEta:
         assert tally.paused_before_s == pytest.approx(42.0)
         assert tally.eta_s == pytest.approx(100.0)
 
+    def test_an_outage_has_no_eta_and_does_not_count_as_pace(self):
+        clock = Clock()
+        tally = Tally(110, clock)
+        clock.now += 10
+        answered(tally, 10)
+        tally.look(Outlook(next_probe_s=2.0))
+        assert tally.eta_s is None
+        clock.now += 300
+        tally.look(Outlook())
+        assert tally.eta_s == pytest.approx(100.0)
+
     def test_the_last_retries_are_waited_for(self):
         tally = answered(Tally(100), 95, latency_s=2.0)
         tally.retrying = 5

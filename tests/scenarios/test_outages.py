@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 import llmlab as ll
+from llmlab.display.waiting import waiting_for
 from tests.helpers import said, serving, texts, until
 
 ONCE = ll.RetryPolicy(max_retries=1)
@@ -201,3 +202,20 @@ async def test_when_everything_is_refused_for_longer_than_allowed_the_run_says_s
         results = await ll.run_experiment(texts(50), "{text}", retry=retry, max_concurrent=3, **server)
     assert results.stopped.startswith("every request has been refused for 0 s, nothing was answered: 429: Too many")
     assert len(results.attempts) < 100
+
+
+async def test_while_nobody_answers_the_panel_says_when_the_next_try_is(simulated):
+    provider = simulated(fault="outage", fault_after=20, fault_s=0.5)
+    experiment = ll.start_experiment(
+        texts(60), "{text}", model="m", client=provider, requests_per_minute=6000, progress=False
+    )
+    said = []
+
+    def tried_again():
+        said.append(waiting_for(experiment._run.tally).text)
+        return said[-1].startswith("the provider does not answer; next try in ")
+
+    await until(tried_again)
+    results = await experiment
+    assert results.predictions["status"].eq("ok").all()
+    assert results.bottleneck()["waited_for"].iloc[0] == "outage"
