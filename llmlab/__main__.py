@@ -103,8 +103,10 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
         }
     prompt = f"{options.prompt}\n\n{{{options.text_column}}}"
     results = ll.run_experiment_sync(units, prompt, **settings)
-    again = "" if options.journal else f" with --journal {folder / JOURNAL}"
-    print("\n" + _in_shell_words(str(results).replace(RERUN, f"run the same command again{again}")) + "\n")
+    journal = options.journal or folder / JOURNAL
+    again = f"run the same command again with --journal {journal}"
+    said = str(results).replace(RERUN, again).replace("with journal=", f"with --journal {journal}")
+    print(f"\n{_in_shell_words(said)}\n")
     if simulated:
         counted = settings["client"].counts().total_tokens
         ours = int(results.attempts["total_tokens"].sum())

@@ -8,17 +8,17 @@ import pandas as pd
 from llmlab.records import BATCH, trial_key
 
 CHANGE = {
-    "outage": "nothing: the provider did not answer",
+    "outage": "nothing, as the provider did not answer",
     "provider's pause": "a lower requests_per_minute: the provider refused requests (429)",
     "rate limit": "a higher requests_per_minute, if the provider allows it",
     "free slots": "a higher max_concurrent",
     "batch queue": "asking live, without batch=, at twice the price",
-    "answers": "a faster model: all requests were sent",
+    "answers": "a faster model, as all requests were sent",
     "retries": "shorter waits between attempts: retry=RetryPolicy(...)",
 }
 """What a run can wait for, the strongest first, and what would make it shorter."""
 
-AFTER_REFUSALS = {"rate limit": "nothing, since the provider refuses more than this (429)"}
+AFTER_REFUSALS = {"rate limit": "nothing, as the provider refuses more than this (429)"}
 """What is true instead where many requests were refused."""
 
 # So many failures in a row, with no answer between them, are an outage and no accident.

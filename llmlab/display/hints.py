@@ -33,26 +33,32 @@ HINTS: dict[str, str] = {
 
 NEVER_ANSWERED = frozenset({"EmptyInputError"})
 """Errors that end a trial for good: to ask it again would not even send a request."""
+CAPPED = "max_cost_usd="
+"""How the reason begins that a run stopped at its cap, which a rerun keeps."""
 OF_THE_SETTINGS = frozenset({"AuthenticationError", "ModelNotFoundError", "ConfigError"})
 """Errors that stay as long as the settings do, which a rerun keeps."""
 
 
-def how_to_go_on(unanswered: Collection[str], stopped_by: Collection[str], *, can_rerun: bool) -> str:
+def how_to_go_on(unanswered: Collection[str], stopped: str, errors: Collection[str], *, can_rerun: bool) -> str:
     """What asks the trials that have no answer: code, a sentence, or nothing if that would be of no use.
 
     Parameters
     ----------
     unanswered : collection of str
         Types of the errors of the trials that have no answer; "" for those without one.
-    stopped_by : collection of str
-        Types of the errors of all attempts, if the run was stopped.
+    stopped : str
+        Why the run ended early; empty if it did not.
+    errors : collection of str
+        Types of the errors of all attempts.
     can_rerun : bool
         Whether the results know their experiment; those that were loaded or copied do not.
     """
     if set(unanswered) <= NEVER_ANSWERED:
         return ""
-    if OF_THE_SETTINGS & set(stopped_by):
+    if stopped and OF_THE_SETTINGS & set(errors):
         return "mend what the error says, then run the experiment again"
+    if stopped.startswith(CAPPED):
+        return "raise max_cost_usd, then run the experiment again; with journal= only what is missing is asked"
     if can_rerun:
         return RERUN
     return "run the experiment again with the same journal: only what is missing is asked"

@@ -155,7 +155,7 @@ class Summary:
             stopped=results.stopped or "",
             go_on=WAIT
             if results.running
-            else how_to_go_on(set(left), unsuccessful if results.stopped else (), can_rerun=can_rerun),
+            else how_to_go_on(set(left), results.stopped or "", unsuccessful, can_rerun=can_rerun),
             origin=origin,
             attempts=len(attempts),
             unsuccessful=unsuccessful,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmlab.analysis import Total
+from llmlab.display import CAPPED
 from llmlab.engine.setup import Setup
 from llmlab.results import Store
 
@@ -97,7 +98,7 @@ class Budget:
             Whether the request limits its answer.
         """
         spent, worst = dollars(self.spent_usd), dollars(worst_usd)
-        said = f"max_cost_usd={self._cap_usd:g} allows no further call: ${spent} spent, and one more may cost ${worst}"
+        said = f"{CAPPED}{self._cap_usd:g} allows no further call: ${spent} spent, and one more may cost ${worst}"
         if is_limited:
             return f"{said}: raise max_cost_usd"
         return f"{said}, because its answer has no limit: set max_tokens, or raise max_cost_usd"

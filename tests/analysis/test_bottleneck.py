@@ -61,7 +61,7 @@ def test_a_pause_lasts_from_the_refusal_to_the_next_request():
     assert seconds == {"provider's pause": 30, "answers": 2, "rate limit": 1}
     assert "429" in table.loc[0, "change"]
     # A higher limit of one's own would not help: the provider has said no.
-    assert table.set_index("waited_for").loc["rate limit", "change"].startswith("nothing, since the provider refuses")
+    assert table.set_index("waited_for").loc["rate limit", "change"].startswith("nothing, as the provider refuses")
 
 
 def test_an_outage_is_several_failures_in_a_row_until_the_next_answer():

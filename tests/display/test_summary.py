@@ -112,7 +112,7 @@ def test_the_lines_of_text_say_the_same():
         "waited": "for the limit: 100 % of attempts, 2.0 s on average",
         "refused": "1 (429)",
         "took": "3.5 s: 86 % waiting for the rate limit, 14 % waiting for answers; to be faster: "
-        "nothing, since the provider refuses more than this (429)",
+        "nothing, as the provider refuses more than this (429)",
         "go on": "results = await results.rerun_failed()",
     }
     assert "cost         unknown; no price for m" in repr(make(["x"], price_usd=None))
@@ -213,6 +213,8 @@ def test_a_run_that_ended_early_says_why_and_how_to_go_on():
     stopped = "stopped by the Stop button; 1 of 2 trials are not answered"
     text = words(shown(make(["a", ...], stopped=stopped, again=rerunnable)))
     assert text.endswith("not answered to go on: results = await results.rerun_failed()")
+    capped = make(["a", ...], stopped="max_cost_usd=1 allows no further call", again=rerunnable)
+    assert repr(capped).splitlines()[-1].partition("go on        ")[2].startswith("raise max_cost_usd, then run")
     assert "same journal" in words(shown(make(["a", ...], stopped=stopped)))
     assert "rerun" not in repr(make(["a", ...], stopped=stopped))
     assert "rerun" not in shown(make(["a"], again=rerunnable))
