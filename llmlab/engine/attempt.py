@@ -89,7 +89,7 @@ class Attempts:
             request = self.writer.write(asked)
             if not await self.writer.budget.reserve(request.worst_usd):
                 return Next(stop=(self.writer.no_room(request),))
-            grant = await self._granted(asked.trial.model, request)
+            grant = await self._granted(asked, request)
         except TrialError as error:
             self.intake.keep_unsent(asked.trial, error)
             return Next()
@@ -115,9 +115,11 @@ class Attempts:
         """Other processes of this experiment have got answers: of which models, and how their form was asked for."""
         self._verdicts.hear(answered)
 
-    async def _granted(self, model: str, request: Request) -> Grant:
+    async def _granted(self, asked: Asked, request: Request) -> Grant:
+        model = asked.trial.model
         limiter = self._setup.limiters.of(model)
         self._tally.waiting += 1
+        asked.waits = True
         try:
             most = limiter.tokens
             tokens = 0 if most is None else self.writer.tokens.reserve(model, request.body, most)
@@ -127,6 +129,7 @@ class Attempts:
             raise
         finally:
             self._tally.waiting -= 1
+            asked.waits = False
 
     async def _send(self, asked: Asked, call: _Call) -> Reply:
         asked.sent = True

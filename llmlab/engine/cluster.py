@@ -90,7 +90,7 @@ class OnCluster(AllLive):
     def count(self, tally: Tally) -> None:
         """Add what is under way at the workers."""
         members = self._members.values()
-        tally.in_flight = sum(len(member.in_flight) for member in members)
+        tally.in_flight = sum(member.in_flight for member in members)
         tally.waiting = sum(member.waiting for member in members)
         tally.retrying = sum(member.retrying for member in members)
 
@@ -159,7 +159,10 @@ class OnCluster(AllLive):
                 self._dismiss(member, error)
         finally:
             del self._members[member.address]
-            await self._desk.take_back(member)
+            try:
+                await self._desk.take_back(member)
+            except Exception as bug:
+                self._ends.fail(bug)
             self._end_if_over()
 
     async def _take(self, member: Member, report: Report) -> None:

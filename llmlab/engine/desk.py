@@ -205,7 +205,7 @@ class Desk:
 
     async def take_back(self, member: Member) -> None:
         """Give to the others what a worker has not asked to its end, and note what was in flight with one that died."""
-        lost = [] if member.over else [at for at in member.in_flight if at in member.outstanding]
+        lost = [] if member.over else [at for at in member.exposed if at in member.outstanding]
         member.over = True
         self._losses.update(lost)
         # What kills one worker after the other is not given to a further one.

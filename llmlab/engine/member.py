@@ -22,8 +22,10 @@ class Member:
         Talks to it.
     outstanding : dict
         The positions of the trials that it was given and that have not ended, in order.
-    in_flight : tuple of int
-        Those whose requests were in flight, when it last reported.
+    in_flight : int
+        Requests in flight, when it last reported.
+    exposed : tuple of int
+        The trials that these were about, and those that were just about to be sent.
     waiting, retrying : int
         Trials that waited for the limiter, and for their next attempt.
     bound : int
@@ -47,7 +49,8 @@ class Member:
     address: str
     task: asyncio.Task[None] = field(init=False)
     outstanding: dict[int, None] = field(default_factory=dict)
-    in_flight: tuple[int, ...] = ()
+    in_flight: int = 0
+    exposed: tuple[int, ...] = ()
     waiting: int = 0
     retrying: int = 0
     bound: int = 0
@@ -65,7 +68,7 @@ class Member:
     @property
     def unsent(self) -> int:
         """Trials that wait there for their turn."""
-        return len(self.outstanding) - len(self.in_flight) - self.retrying
+        return len(self.outstanding) - self.in_flight - self.retrying
 
     def take_granted(self) -> dict[int, bool]:
         """The answers to its wishes since the last time."""
@@ -87,9 +90,10 @@ class Member:
     def take(self, report: Report) -> None:
         """Note what its report on the last orders says of itself."""
         now = time.monotonic()
-        self.sent = max(0, len(report.told.made) + len(report.in_flight) - len(self.in_flight))
+        self.sent = max(0, len(report.told.made) + report.in_flight - self.in_flight)
         self.sent_in_s, self.reported_at = now - self.reported_at, now
-        self.in_flight, self.waiting, self.retrying = report.in_flight, report.waiting, report.retrying
+        self.in_flight, self.exposed = report.in_flight, report.exposed
+        self.waiting, self.retrying = report.waiting, report.retrying
         self.bound = max(self._slots, report.slots_used)
         self.over = report.over
         self.drop(one.position for one in report.told.made if one.is_last)

@@ -25,6 +25,8 @@ class Asked:
         Since when it could have been sent, by `time.monotonic`.
     sent : bool
         Whether the present attempt has left for the provider.
+    waits : bool
+        Whether it waits for the limiter.
     probe : frozenset of str
         The models that are on hold and for which it is sent, to see if anybody is there again; usually none.
     leads : bool
@@ -50,6 +52,7 @@ class Asked:
     before: int
     ready_at: float
     sent: bool = False
+    waits: bool = False
     probe: frozenset[str] = frozenset()
     leads: bool = False
     tried: int = 0

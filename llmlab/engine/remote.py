@@ -122,8 +122,7 @@ class RemoteRun(Run):
         for position, _ in told.unsent:
             self._parts.forget(position)
         return Report(
-            told=told, in_flight=self._slots.in_flight, slots_used=self._slots.used, waiting=self.tally.waiting,
-            retrying=len(retries), last_retry_s=max(retries, default=now) - now,
-            idle=self.is_idle, ended=dict(self._ended), stops=tuple(self._causes),
-            bug=bug, over=over,
+            told=told, in_flight=self.tally.in_flight, exposed=self._slots.exposed, slots_used=self._slots.used,
+            waiting=self.tally.waiting, retrying=len(retries), last_retry_s=max(retries, default=now) - now,
+            idle=self.is_idle, ended=dict(self._ended), stops=tuple(self._causes), bug=bug, over=over,
         )  # fmt: skip

@@ -65,9 +65,9 @@ class Slots:
         return len(self._tasks)
 
     @property
-    def in_flight(self) -> tuple[int, ...]:
-        """The positions of the trials whose requests were sent and have not been taken in."""
-        return tuple(asked.trial.position for asked in self._tasks.values() if asked.sent)
+    def exposed(self) -> tuple[int, ...]:
+        """The positions of the trials whose requests were sent and not taken in, or will be sent in this moment."""
+        return tuple(asked.trial.position for asked in self._tasks.values() if asked.sent or not asked.waits)
 
     def allow(self, most: int) -> None:
         """Allow at most so many slots from now on; what is in flight goes on."""

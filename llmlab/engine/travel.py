@@ -235,8 +235,10 @@ class Report:
     ----------
     told : Told
         What happened since the last report.
-    in_flight : tuple of int
-        The trials whose requests are in flight.
+    in_flight : int
+        Requests in flight.
+    exposed : tuple of int
+        The trials whose requests are, or will be in this moment.
     slots_used, waiting, retrying : int
         Slots taken, trials that wait for the limiter, and trials that wait for their next attempt.
     last_retry_s : float
@@ -254,7 +256,8 @@ class Report:
     """
 
     told: Told
-    in_flight: tuple[int, ...]
+    in_flight: int
+    exposed: tuple[int, ...]
     slots_used: int
     waiting: int
     retrying: int

@@ -157,7 +157,7 @@ def main() -> None:
         "",
         f"Every answer has {TOKENS} tokens. *Answered but never heard*: answers of the server that were in flight to the killed worker;",
         "their trials were asked again. *Told as lost*: rows of `attempts` with the error `CancelledError` and unknown tokens, which may",
-        "have been billed: what the worker had in flight when it last reported. For each row: tokens in `attempts` + "
+        "have been billed: what the worker had in flight, or was about to send, when it last reported. For each row: tokens in `attempts` + "
         f"{TOKENS} ×",
         "(answered but never heard) = tokens counted by the server.",
     ]

@@ -53,7 +53,7 @@ def join(desk, *names):
 
 
 REPORT = Report(
-    told=Told(), in_flight=(), slots_used=0, waiting=0, retrying=0, last_retry_s=0.0, idle=False, ended={}, stops=(),
+    told=Told(), in_flight=0, exposed=(), slots_used=0, waiting=0, retrying=0, last_retry_s=0.0, idle=False, ended={}, stops=(),
     bug=None, over=False,
 )  # fmt: skip
 
@@ -80,7 +80,7 @@ async def test_what_a_lost_worker_had_goes_to_the_next_and_what_was_in_flight_is
     desk, store, _ = open_desk(40)
     (lost,) = join(desk, "a")
     given = [one.position for one in desk.orders_for(lost).part.trials]
-    await desk.take(lost, replace(REPORT, told=answered(desk, 0), in_flight=(1, 2)))
+    await desk.take(lost, replace(REPORT, told=answered(desk, 0), exposed=(1, 2)))
     del desk.members["a"]
     await desk.take_back(lost)
     (other,) = join(desk, "b")
@@ -97,7 +97,7 @@ async def test_a_trial_that_was_in_flight_with_three_lost_workers_is_given_to_no
     for number in range(MOST_LOSSES):
         (member,) = join(desk, str(number))
         desk.orders_for(member)
-        await desk.take(member, replace(REPORT, in_flight=(0,)))
+        await desk.take(member, replace(REPORT, exposed=(0,)))
         desk.members.clear()
         await desk.take_back(member)
     (member,) = join(desk, "last")
