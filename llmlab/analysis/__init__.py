@@ -8,7 +8,7 @@ from llmlab.analysis.comparison import compare
 from llmlab.analysis.confidence import confidence, label_logprob
 from llmlab.analysis.distribution import distribution
 from llmlab.analysis.fields import field_value, known_fields, listed_fields, main_field, one_field
-from llmlab.analysis.gold import Gold, raters_in
+from llmlab.analysis.gold import Gold, raters_in, without_examples
 from llmlab.analysis.reliability import Measure
 from llmlab.analysis.scoring import Score, score
 from llmlab.analysis.shares import corrected, shares
@@ -53,4 +53,5 @@ __all__ = [
     "side_by_side",
     "unknown",
     "wide",
+    "without_examples",
 ]

@@ -32,6 +32,8 @@ def compare(
 
     Parameters
     ----------
+    predictions, attempts : DataFrame
+        Attempts about other units than those of `predictions` do not count.
     gold : str, Series, mapping or DataFrame, optional
         A unit's column, labels by unit id, or a sheet with its labels filled in, which is weighted by 1/probability.
 
@@ -58,6 +60,7 @@ def compare(
     labels, weights, notes = (None, 1.0, ()) if gold is None else weighed(predictions, gold)
     truth = None if labels is None else gold_of(predictions, labels)
     frame = predictions if truth is None else predictions.assign(gold_=truth, weight_=weights)
+    attempts = attempts[attempts["unit_id"].isin(predictions["unit_id"])]
     rows, first = [], None
     arms = frame.groupby(columns, sort=False, observed=True)
     for (name, part), share in zip(arms, unanimous(predictions), strict=True):

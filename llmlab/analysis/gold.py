@@ -81,6 +81,29 @@ def human_labels(predictions: pd.DataFrame, humans: str | Sequence[str] | pd.Dat
     return pd.DataFrame(columns, index=units, dtype=object)
 
 
+def without_examples(predictions: pd.DataFrame, units: pd.DataFrame, description: Mapping[str, Any]) -> pd.DataFrame:
+    """The predictions without the units that are examples in the prompt: the model has been told their answers.
+
+    Parameters
+    ----------
+    units : DataFrame
+        Indexed by `unit_id`.
+    description : mapping
+        Of the results; `example_units` are the rows in `units`.
+
+    Returns
+    -------
+    DataFrame
+        Its `attrs["notes"]` say what was left out.
+    """
+    told = units.index[description.get("example_units") or []]
+    if not len(told):
+        return predictions
+    rest = predictions[~predictions["unit_id"].isin(list(told))]
+    rest.attrs["notes"] = [f"{len(told)} unit{'s' * (len(told) > 1)} left out, as examples in the prompt"]
+    return rest
+
+
 def raters_in(predictions: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
     """The columns of a frame of labels, such as a sheet, that are people's: all but its own and those of the units."""
     skipped = {"unit_id", "probability", *own_columns(predictions.columns)}

@@ -35,7 +35,7 @@ def calibration(results: Any, gold: analysis.Gold, *, level: float = 0.95, ax: A
     Chart
         Right units in % by bins of confidence; on the dashed line the two are equal.
     """
-    predictions = frames.labels(results, "calibration")
+    predictions = frames.judged(results, "calibration")
     found = analysis.calibration(predictions, gold, level=level)
     arms = names.Arms.of(found.summary)
     with canvas(ax, height_in=4.2) as (chart, plot):

@@ -37,6 +37,14 @@ def labels(data: Any, chart: str) -> pd.DataFrame:
     return frame.assign(prediction=labelled(data)[1]["prediction"])
 
 
+def judged(data: Any, chart: str) -> pd.DataFrame:
+    """As `labels`, of results without the units that are examples in the prompt, as in `score`."""
+    frame = labels(data, chart)
+    if isinstance(data, pd.DataFrame):
+        return frame
+    return analysis.without_examples(frame, data.units, data.description)
+
+
 def timed(data: Any, chart: str, *columns: str) -> tuple[pd.DataFrame, Clock]:
     """The attempts that were sent, with begin, queued, sent and done on the clock."""
     columns = ("started_at", "queue_s", "wait_s", "latency_s", *columns)

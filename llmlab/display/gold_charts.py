@@ -49,7 +49,7 @@ def accuracy(
     """
     if against not in ("name", "cost"):
         raise InputError(f"against={against!r}: choose 'name' or 'cost'.")
-    predictions = frames.labels(results, "accuracy")
+    predictions = frames.judged(results, "accuracy")
     attempts = frames.read(results, "accuracy", "attempts", "cost_usd")
     table = analysis.compare(predictions, attempts, gold, level=level)
     arms = names.Arms.of(table)
@@ -127,7 +127,7 @@ def confusion(data: Any, gold: analysis.Gold, *, ax: Axes | None = None) -> Char
     Chart
         A row per gold label and a column per predicted one: answers in numbers, shaded by their share of the row.
     """
-    predictions = frames.labels(data, "confusion")
+    predictions = frames.judged(data, "confusion")
     arms = predictions[arm_columns(predictions.columns)].drop_duplicates()
     if len(arms) > 1:
         raise InputError(

@@ -35,14 +35,8 @@ class Findings(Answers):
 
     @property
     def _judged(self) -> pd.DataFrame:
-        """As `_labels`, without the units that are examples in the prompt: the model has been told their answers."""
-        predictions = self._labels
-        told = self.units.index[self.description.get("example_units") or []]
-        if not len(told):
-            return predictions
-        rest = predictions[~predictions["unit_id"].isin(list(told))]
-        rest.attrs["notes"] = [f"{len(told)} unit{'s' * (len(told) > 1)} left out, as examples in the prompt"]
-        return rest
+        """As `_labels`, without the units that are examples in the prompt."""
+        return analysis.without_examples(self._labels, self.units, self.description)
 
     def consensus(self, *, ties: Literal["first", "NA", "random"] = "first", seed: int = 0) -> pd.DataFrame:
         """The majority label of each unit and model; see `llmlab.analysis.consensus`."""
@@ -147,10 +141,7 @@ class Findings(Answers):
 
     def compare(self, gold: analysis.Gold | None = None, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
         """Models side by side: accuracy, cost per correct answer, latency, failures; see `llmlab.analysis.compare`."""
-        predictions = self._judged
-        attempts = self.attempts
-        mine = attempts["unit_id"].isin(predictions["unit_id"]) if predictions.attrs else slice(None)
-        return analysis.compare(predictions, attempts[mine], gold, level=level, seed=seed)
+        return analysis.compare(self._judged, self.attempts, gold, level=level, seed=seed)
 
     def bottleneck(self) -> pd.DataFrame:
         """What took the time, and what would make the run shorter.

@@ -69,6 +69,12 @@ async def test_a_unit_that_is_an_example_is_asked_and_left_out_where_it_would_co
         compared = results.compare("gold")
         assert compared["units"].tolist() == [2]
         assert "examples in the prompt" in compared.attrs["notes"][0]
+        cost = results.attempts.query("unit_id in ['c', 'd']")["cost_usd"].sum()
+        assert compared["cost_usd"].item() == pytest.approx(cost)
+        # Two units with two answers each, of which the charts count none of the examples'.
+        right = results.predictions.query("unit_id in ['c', 'd'] and prediction == gold")
+        assert f"{len(right) / 4:.0%}".replace("%", " %") in ll.charts.accuracy(results, "gold").finding
+        assert sum(int(one.get_text()) for one in ll.charts.confusion(results, "gold").axes.texts) == 4
         sheet = results.sheet(2)
         assert set(sheet["unit_id"]) == {"c", "d"}
         shares = results.shares(sheet.assign(label="bug"))
