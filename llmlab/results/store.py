@@ -193,7 +193,7 @@ class Store:
 
     def values(self, trials: int) -> list[Any]:
         """The predictions by position; `None` where there is none."""
-        return [self._values.get(at) for at in range(trials)]
+        return list(map(self._values.get, range(trials)))
 
     def value(self, position: int) -> Any:
         """The trial's prediction, or `None`."""

@@ -1,16 +1,25 @@
 """What a million answered trials cost: `python -m tests.benchmarks.million`; `--record` writes MILLION.md.
 
 The book is made of answers that nobody gave: 500,000 units × 2 runs, one trial in a hundred with a failed attempt
-before its answer. Every step is measured in a process of its own, begun anew.
+before its answer.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import gc
+import json
+import os
+import platform
 import resource
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +48,10 @@ def units(count: int) -> pd.DataFrame:
     )
 
 
-def pending(trials: int, **more: Any) -> Any:
+def pending(frame: pd.DataFrame, **more: Any) -> Any:
     """The experiment, not begun; where it would send requests nobody listens."""
     return ll.run_experiment(
-        units(trials // 2),
+        frame,
         "Which category fits?\n\n{text}",
         model="m",
         categories=LABELS,
@@ -106,7 +115,7 @@ def _some(trials: np.ndarray, said: np.ndarray, rng: np.random.Generator) -> tup
 
 def make(folder: Path, trials: int) -> None:
     """Write the folder of results, whose journal answers every trial."""
-    asks = pending(trials).setup.asks
+    asks = pending(units(trials // 2)).setup.asks
     Results(
         keys=asks.plan.keys(),
         units=asks.plan.units.frame,
@@ -116,117 +125,135 @@ def make(folder: Path, trials: int) -> None:
     ).save(folder)
 
 
-class Steps:
-    """What is measured; each gives the work itself, and what must be there before it begins."""
+class Timed:
+    """Notes what each step took, and how much the process grew."""
 
-    def __init__(self, folder: Path, trials: int) -> None:
-        self.folder, self.trials = folder, trials
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
 
-    def _loaded(self) -> Results:
-        return ll.load_results(self.folder)
-
-    def _framed(self) -> Results:
-        results = self._loaded()
-        assert len(results.predictions) == self.trials
-        assert len(results.attempts) > self.trials
-        return results
-
-    def resume(self) -> Callable[[], object]:
-        """The same cell again: nothing is sent."""
-        experiment = pending(self.trials, journal=self.folder / "results.sqlite")
-
-        def work() -> None:
-            results = asyncio.run(_awaited(experiment))
-            assert results.summary
-            assert len(results) == self.trials
-            assert results.copy_store().answered == set(range(self.trials))
-
-        return work
-
-    def load(self) -> Callable[[], object]:
-        """load_results(book)"""
-        return lambda: ll.load_results(self.folder / "results.sqlite")
-
-    def load_folder(self) -> Callable[[], object]:
-        """load_results(folder)"""
-        return lambda: ll.load_results(self.folder)
-
-    def load_and_frames(self) -> Callable[[], object]:
-        """load_results(book), predictions, attempts"""
-        return self._framed
-
-    def predictions(self) -> Callable[[], object]:
-        """results.predictions"""
-        results = self._loaded()
-        return lambda: results.predictions
-
-    def attempts(self) -> Callable[[], object]:
-        """results.attempts"""
-        results = self._loaded()
-        return lambda: results.attempts
-
-    def summary(self) -> Callable[[], object]:
-        """results.summary()"""
-        return self._framed().summary
-
-    def html(self) -> Callable[[], object]:
-        """_repr_html_()"""
-        return self._framed()._repr_html_
-
-    def overview(self) -> Callable[[], object]:
-        """charts.overview(results)"""
-        results = self._framed()
-        ll.charts.overview(results.of_first(100) if hasattr(results, "of_first") else results)
-        return lambda: ll.charts.overview(results)
-
-    def consensus(self) -> Callable[[], object]:
-        """consensus()"""
-        return self._framed().consensus
-
-    def agreement(self) -> Callable[[], object]:
-        """agreement()"""
-        return self._framed().agreement
-
-    def score(self) -> Callable[[], object]:
-        """score("gold")"""
-        results = self._framed()
-        return lambda: results.score("gold")
-
-    def save(self) -> Callable[[], object]:
-        """save(folder)"""
-        results = self._framed()
-        folder = self.folder.with_name("saved")
-        return lambda: results.save(folder)
+    def __call__(self, what: str, work: Callable[[], Any]) -> Any:
+        gc.collect()
+        before, began, cpu = resident_mb(), time.perf_counter(), time.process_time()
+        made = work()
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        self.rows.append({"what": what, "s": took, "cpu_s": cpu, "grew_mb": resident_mb() - before})
+        return made
 
 
-async def _awaited(pending: Any) -> Any:
-    return await pending
-
-
-def measure(step: str, folder: Path, trials: int) -> dict[str, float]:
-    """Seconds and memory of one step, in this process."""
-    work = getattr(Steps(folder, trials), step)()
-    before = _resident_mb()
-    began, cpu = time.perf_counter(), time.process_time()
-    work()
-    took, cpu = time.perf_counter() - began, time.process_time() - cpu
-    return {
-        "s": took,
-        "cpu_s": cpu,
-        "before_mb": before,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
-
-
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """Memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
+def resume(folder: Path, trials: int, timed: Timed) -> None:
+    """The same cell again: nothing is sent."""
+    import openai  # noqa: F401 - a second that every process pays once
+
+    frame = units(trials // 2)
+    book = folder / "results.sqlite"
+    results = timed("the same cell again (`journal=`), all answered", lambda: asyncio.run(asked_again(frame, book)))
+    assert results.summary()["answered_before"] == trials
+
+
+async def asked_again(frame: pd.DataFrame, book: Path) -> Results:
+    """The results of the same cell."""
+    return await pending(frame, journal=book)
+
+
+def load(folder: Path, trials: int, timed: Timed) -> None:
+    """What is in the book, its frames, and every finding."""
+    import matplotlib as mpl
+    import openai  # noqa: F401
+
+    mpl.use("agg")
+    results = timed("`load_results(book)`", lambda: ll.load_results(folder / "results.sqlite"))
+    assert len(results) == trials
+    predictions = timed("`results.predictions`", lambda: results.predictions)
+    attempts = timed("`results.attempts`", lambda: results.attempts)
+    frames_mb = sum(frame.memory_usage(deep=True).sum() for frame in (predictions, attempts)) / 1e6
+    timed.rows[-1] |= {"frames_mb": frames_mb, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    timed("`results.summary()`", results.summary)
+    timed("`_repr_html_()`", results._repr_html_)
+    timed("`charts.overview(results)`", lambda: ll.charts.overview(results))
+    timed("`consensus()`", results.consensus)
+    timed("`agreement()`", results.agreement)
+    timed('`score("gold")`', lambda: results.score("gold"))
+
+
+def look(folder: Path, trials: int, timed: Timed) -> None:
+    """What `experiment.predictions` does during a run, when a fifth of the trials is answered."""
+    store, asks = answers(trials // 5), pending(units(trials // 10)).setup.asks
+    keys = asks.plan.keys()
+
+    def predictions() -> pd.DataFrame:
+        return Results(keys=keys, units=asks.plan.units.frame, store=store.copy(), description=asks.description,
+                       sent=InMemory(asks)).predictions  # fmt: skip
+
+    predictions()
+    timed(f"`experiment.predictions` at {trials // 5:,} answers (the loop stands still)", predictions)
+
+
+def from_folder(folder: Path, trials: int, timed: Timed) -> None:
+    """The folder as llmlab reads it, and its frames as pandas does."""
+    timed("`load_results(folder)`", lambda: ll.load_results(folder))
+    timed("pandas alone: both Parquet files of it", lambda: [pd.read_parquet(folder / f"{name}.parquet") for name in
+                                                             ("predictions", "attempts")])  # fmt: skip
+
+
+STEPS = {one.__name__: one for one in (resume, load, from_folder, look)}
+
+
+def measure(step: str, folder: Path, trials: int) -> list[dict[str, Any]]:
+    """The rows of one step, in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.million", "--step", step, "--folder", str(folder)]
+    done = subprocess.run([*command, "--trials", str(trials)], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def table(trials: int, folder: Path) -> Iterator[str]:
+    """A markdown table, and what the frames hold."""
+    yield from (f"## {trials:,} trials", "", "| step | CPU s | elapsed s | grew by MB |", "|---|---|---|---|")
+    for step in STEPS:
+        for row in measure(step, folder, trials):
+            yield f"| {row['what']} | {row['cpu_s']:.2f} | {row['s']:.2f} | {row['grew_mb']:,.0f} |"
+            if "frames_mb" in row:
+                sizes = f"both frames hold {row['frames_mb']:,.0f} MB; the process is {row['peak_mb']:,.0f} MB large at most"
+                yield f"| ({sizes}) | | | |"
+    yield ""
+
+
+def main() -> None:
+    """Measure, and print or write down what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.million", description=__doc__)
+    parser.add_argument("--record", action="store_true", help="write MILLION.md")
+    parser.add_argument("--trials", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--folder", type=Path, help="with results that an earlier run has written")
+    parser.add_argument("--step", choices=STEPS)
+    given = parser.parse_args()
+    if given.step:
+        timed = Timed()
+        STEPS[given.step](given.folder, given.trials[0], timed)
+        print(json.dumps(timed.rows))
+        return
+    lines = [
+        "# A million answered trials",
+        "",
+        f"{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}, pandas {version('pandas')}; load of",
+        f"the machine {os.getloadavg()[0]:.1f}: with others at work compare the CPU. Half as many units × 2 runs, one trial",
+        "in a hundred with an attempt that failed; each part in a process of its own.",
+        "",
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        for trials in given.trials:
+            folder = (given.folder or Path(temporary)) / str(trials)
+            if not folder.exists():
+                make(folder, trials)
+            lines += table(trials, folder)
+            print("\n".join(lines[-20:]), flush=True)
+    if given.record:
+        (HERE / "MILLION.md").write_text("\n".join(lines), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
-        t = time.perf_counter()
-        make(Path(sys.argv[2]), int(sys.argv[3]))
-        print(time.perf_counter() - t)
-    else:
-        print(sys.argv[1], measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+    main()
