@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo lab test test-lowest browser check bench format clean
+.PHONY: demo lab test test-lowest browser check bench million crashes format clean
 
 demo: .venv/core ## the main job: 250 units x 3 runs against the simulated provider
 	$(BIN)/python -m llmlab
@@ -27,6 +27,12 @@ check: .venv/dev ## format, lint, types, layers
 
 bench: .venv/dev ## benchmarks, interleaved on one local server
 	$(BIN)/python -m tests.benchmarks
+
+million: .venv/dev ## what a million answered trials cost
+	$(BIN)/python -m tests.benchmarks.million
+
+crashes: .venv/dev ## twenty times kill -9, and what was answered is not asked again
+	LLMLAB_CRASHES=20 $(BIN)/python -m pytest -q tests/scenarios/test_crash.py -k killed
 
 format: .venv/dev
 	$(BIN)/ruff format .
