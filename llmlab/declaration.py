@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 BETWEEN = "; "
@@ -68,11 +69,11 @@ class Declaration:
     @cached_property
     def cells(self) -> Callable[[Any], tuple[Any, ...]]:
         """Takes a record and gives its values in the order of `columns`."""
-        paths = [path for _, _, path in self._fields]
+        take = attrgetter(*(name if inner is None else f"{inner}.{name}" for _, _, (inner, name) in self._fields))
         joined = tuple(at for at, one in enumerate(self.columns.values()) if one.joined)
 
         def cells(record: Any) -> tuple[Any, ...]:
-            values = [getattr(record if inner is None else getattr(record, inner), name) for inner, name in paths]
+            values = list(take(record))
             for at in joined:
                 values[at] = BETWEEN.join(values[at]) or None
             return tuple(values)
