@@ -171,10 +171,6 @@ class BatchClient:
         except Exception as raised:
             raise self._explained(raised) from None
 
-    async def delete(self, file_id: str) -> None:
-        """Delete a file of ours that is not needed any more."""
-        await self._made(self._sdk.files.delete(file_id))
-
     async def close(self) -> None:
         """Close the connections that are ours."""
         if self._own:

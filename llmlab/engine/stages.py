@@ -16,7 +16,10 @@ from llmlab.engine.verdict import Stop
 from llmlab.errors import InputError
 from llmlab.results import Store
 
-MOST_PROBES = 3
+MOST_PROBES, MOST_IN_ALL = 3, 20
+"""Of a model and prompt so many trials are asked live until one is answered: those that failed for another reason than
+their own text, and all."""
+OF_ITS_TEXT = {"EmptyInputError", "TooLongError", "ModerationError", "RefusalError"}
 
 
 class AllLive:
@@ -185,9 +188,11 @@ class ThroughQueue:
     def _next_probes(self) -> list[Asked]:
         """The next trial of each model and prompt of which none is answered yet."""
         probes = []
+        kinds = self._store.errors(len(self._setup.plan))["error_type"]
         for arm, waiting in self._fresh.items():
             asked = self._probes.setdefault(arm, [])
-            untried = waiting and len(asked) < MOST_PROBES and arm[0] not in self._over
+            failed = [one for one in asked if kinds[one.trial.position] not in OF_ITS_TEXT]
+            untried = waiting and len(failed) < MOST_PROBES and len(asked) < MOST_IN_ALL and arm[0] not in self._over
             if untried and not self._is_answered(arm):
                 asked.append(waiting.popleft())
                 probes.append(asked[-1])
@@ -201,7 +206,8 @@ class ThroughQueue:
         model, prompt = arm
         named = model if prompt is None else f"{model} with prompt {prompt!r}"
         waiting = self._fresh[arm]
-        reason = f"none of the first {MOST_PROBES} trials of {named} was answered; the others were not submitted"
+        tried = len(self._probes[arm])
+        reason = f"none of the first {tried} trials of {named} was answered; the others were not submitted"
         self._store.skip(np.array([asked.trial.position for asked in waiting]), "RequestError", reason)
         waiting.clear()
         if not any(self._is_answered(other) for other in self._probes if other[0] == model):

@@ -306,12 +306,21 @@ async def test_an_endpoint_without_a_queue_names_the_live_way_and_asks_nothing(r
 
 async def test_nothing_is_submitted_for_a_prompt_that_fails_live(simulated, path):
     client = simulated(batch_s=0.2)
-    results = await ask(client, path, model=["m", "fault/too_long"])
+    results = await ask(client, path, model=["m", "fault/empty", "fault/too_long"])
     assert client.counts().batch_lines == 39
     status = results.predictions.groupby("model")["status"].value_counts()
     assert status["m", "ok"] == 40
-    assert (status["fault/too_long", "failed"], status["fault/too_long", "not_run"]) == (3, 37)
-    assert "none of the first 3 trials of fault/too_long was answered; the others were not submitted" in results.stopped
+    assert (status["fault/empty", "failed"], status["fault/empty", "not_run"]) == (3, 37)
+    assert "none of the first 3 trials of fault/empty was answered; the others were not submitted" in results.stopped
+    # That texts are too long says nothing of the next one; but twenty in a row do.
+    assert (status["fault/too_long", "failed"], status["fault/too_long", "not_run"]) == (20, 20)
+
+
+async def test_first_rows_with_nothing_to_ask_do_not_keep_the_others_from_the_queue(simulated, path):
+    client = simulated(batch_s=0.2)
+    results = await ask(client, path, [" "] * 5 + TEXTS)
+    assert results.predictions["status"].value_counts().to_dict() == {"ok": 40, "failed": 5}
+    assert (client.counts().requests, client.counts().batch_lines) == (1, 39)
 
 
 async def test_a_blank_unit_fails_and_a_bug_in_the_prompt_is_raised_with_the_answers(simulated, path):
