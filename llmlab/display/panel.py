@@ -37,7 +37,7 @@ def live_html(tally: Tally, history: History, stopped: str | None = None) -> str
     reason = waiting_for(tally, stopped)
     colour = "" if reason.normal else f"color:{NOTICE};font-weight:600"
     state = f"<span style='{colour}'>{markup.short(reason.text, 160)}</span>"
-    title = f"<span style='{markup.MUTED}'>{markup.short(tally.title, 60)}</span>" if tally.title else ""
+    title = f"<span style='{markup.MUTED}'>{markup.short(tally.title, 80)}</span>" if tally.title else ""
     ahead = "" if stopped else words.eta(tally.eta_s)
     rows = [
         markup.apart(_counted(tally), f"<span style='{markup.DIGITS}'>{ahead}</span>"),

@@ -93,7 +93,7 @@ def _tiles(numbers: Summary) -> list[str]:
     parts = {"out": numbers.completion_tokens, "reasoning": numbers.reasoning_tokens, "cached": numbers.cached_tokens}
     details = [f"{total.known:,} {name}" for name, total in parts.items() if total.known]
     silent = numbers.total_tokens.unknown
-    details += [f"{silent:,} attempts told none"] if silent else []
+    details += [f"{words.count(silent, 'attempt')} told none"] if silent else []
     tiles.append(markup.tile("tokens in", words.tokens(numbers.prompt_tokens), ", ".join(details)))
     unpriced = numbers.cost_usd.unknown and not silent
     note = f"no price for {markup.short(', '.join(numbers.unpriced), 60)}" if unpriced else ""

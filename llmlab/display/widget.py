@@ -45,8 +45,9 @@ class Widget:
         self._buttons = [] if clicks_wait(_kernel(), in_main) else [_stop_button(ipywidgets)]
         for button in self._buttons:
             button.on_click(self._clicked)
+        self._beside = self._buttons or [_interrupt_hint(ipywidgets)]
         layout = {"width": "100%", "max_width": "1024px", "align_items": "flex-start"}
-        self._box = ipywidgets.HBox([self._html, *self._buttons], layout=layout)
+        self._box = ipywidgets.HBox([self._html, *self._beside], layout=layout)
         bundle = {
             WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id},
             # A notebook saved half-way, or shown where there are no widgets, says this and not HBox(children=…
@@ -82,8 +83,8 @@ class Widget:
         # A page that was loaded anew during the run shows the widget, and no update reaches it: so both say the end.
         with contextlib.suppress(Exception):
             self._html.value = final["text/html"]
-            for button in self._buttons:
-                button.layout.display = "none"
+            for one in self._beside:
+                one.layout.display = "none"
         self._handle.update(final, raw=True)
 
     def _close(self) -> None:
@@ -98,6 +99,13 @@ def _stop_button(ipywidgets: Any) -> Any:
         description="Stop",
         icon="stop",
         tooltip="Send nothing more; answers on their way are kept",
+        layout={"flex": "0 0 auto", "width": "104px", "margin": "2px 2px 2px 16px"},
+    )
+
+
+def _interrupt_hint(ipywidgets: Any) -> Any:
+    return ipywidgets.HTML(
+        "<span style='opacity:0.75;font-size:12px'>■ ends it early, with the answers so far</span>",
         layout={"flex": "0 0 auto", "width": "104px", "margin": "2px 2px 2px 16px"},
     )
 

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from llmlab.engine.setup import Setup
 
 
+TITLE = 40
+
+
+def title_of(setup: Setup) -> str:
+    """What is asked, in a few words that tell two experiments in one notebook apart: the models and the prompt."""
+    named = [name for name in setup.prompts if name is not None]
+    whole = ", ".join(named) or " ".join(str(_in_words(setup.prompts[None])).split())
+    return f"{', '.join(setup.models)} · {whole if len(whole) <= TITLE else whole[: TITLE - 1] + '…'}"
+
+
 def describe(setup: Setup) -> dict[str, Any]:
     """What is asked of whom, and with which versions."""
     parser = setup.parser

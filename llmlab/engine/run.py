@@ -16,6 +16,7 @@ from llmlab.engine.attempt import Attempts
 from llmlab.engine.batch import BatchQueue
 from llmlab.engine.budget import MakeBudget, budget_of
 from llmlab.engine.cluster import OnCluster
+from llmlab.engine.description import title_of
 from llmlab.engine.probes import Probes
 from llmlab.engine.queue import Asked, TrialQueue
 from llmlab.engine.resume import Start
@@ -59,7 +60,7 @@ class Run:
         positions, store, journal = start.positions, start.store, start.journal
         self._setup, self._journal, self.store = setup, journal, store
         known = {"before": len(store.answered - set(positions)), "from_book": store.call.from_book}
-        self.tally = Tally(len(positions), **known, title=", ".join(setup.models))
+        self.tally = Tally(len(positions), **known, title=title_of(setup))
         self.running = True
         self.stopped: str | None = None
         self._bugs: list[BaseException] = []

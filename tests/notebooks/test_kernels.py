@@ -142,6 +142,8 @@ def test_the_blocking_form_has_no_button_and_loses_no_queued_cell(kernel):
     kinds = opened(kernel.seen[before:]).values()
     assert "HTMLModel" in kinds
     assert "ButtonModel" not in kinds
+    values = [m["content"]["data"]["state"].get("value", "") for m in messages if m["msg_type"] == "comm_open"]
+    assert any("■ ends it early" in value for value in values)
     assert printed(kernel.finish(queued)) == "next\n"
 
 
