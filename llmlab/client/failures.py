@@ -64,7 +64,7 @@ def diagnose(
     error.retry_after_s, error.param = hint, said.param
     error.about_settings = _about_settings(said)
     error.ends, error.ends_once_answered = found.ends or kind.ends, found.ends_once_answered
-    error.away = kind is errors.OverloadedError and status in _AWAY
+    error.away = found.away or (kind is errors.OverloadedError and status in _AWAY)
     error.may_be_billed = status in _MAYBE_BILLED
     return error
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from llmlab.errors import (
     AttemptError,
+    AuthenticationError,
     BadResponseError,
     ConfigError,
     ModelNotFoundError,
@@ -31,7 +32,7 @@ _CONSTRAINTS = re.compile(
 )
 _NAMES_FORM = re.compile(
     r"response.?(format|schema|mime)|json.?(schema|object|mode)|structured.?output|guided|grammar|generation.?config|"
-    r"additional.?properties|\$defs|output.?(format|config)",
+    r"additional.?properties|\$defs|output.?(format|config)|(^|[\s.])(format|schema)$|requested parameters",
     re.IGNORECASE,
 )
 # The user's own model is at fault, and a simpler form would only hide it.
@@ -164,8 +165,16 @@ class AnswerForms:
         """Whether nobody knows if the form is the reason."""
         if isinstance(error, OverloadedError) and not _SERVER_FAILED.match(str(error)):
             return False
-        known = isinstance(error, (ModelNotFoundError, BadResponseError)) or error.param is not None
+        missing = isinstance(error, ModelNotFoundError) and error.ends != "trial"
+        known = missing or isinstance(error, BadResponseError) or error.param is not None
         return not known and model not in self._settled and (model, level) not in self._answered
 
 
-_MAY_BE_THE_FORM = (RequestError, ConfigError, ModelNotFoundError, OverloadedError, BadResponseError)
+_MAY_BE_THE_FORM = (
+    RequestError,
+    ConfigError,
+    ModelNotFoundError,
+    AuthenticationError,
+    OverloadedError,
+    BadResponseError,
+)

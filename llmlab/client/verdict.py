@@ -72,7 +72,11 @@ _RATE_WORDS = r"rate.?limit|too many requests|request limit|\bqps\b|throttl"
 _MINUTE_WORDS = r"per[ -](min|minute|sec|second|hour)\b|\b(tpm|rpm|rps)\b"
 _SETTING_WORDS = (
     r"requested parameters|extra (inputs|fields)|does not support|is not supported|unsupported (value|parameter)|"
-    r"invalid (json )?schema|unrecognized request argument|cannot find field"
+    r"invalid param|invalid (json )?schema|unrecognized request argument|cannot find field"
+)
+_LOADING_WORDS = (
+    r"\bmodel\b[^.]{0,60}\b((is|still|currently)( \w+)? (loading|starting|warming|not ready)|being loaded)|"
+    r"(?<!error )(loading|starting|warming up) (the )?model|cold start"
 )
 # Parameters about lengths: the prompt and the answer together may be too long.
 _ABOUT_LENGTH = {"max_tokens", "max_completion_tokens", "max_new_tokens"}
@@ -103,11 +107,14 @@ class Verdict(NamedTuple):
     kind : type of AttemptError
     ends, ends_once_answered : {"attempt", "trial", "model", "run"} or None
         As in `AttemptError`, where they differ from the class's own.
+    away : bool
+        As there, whatever the status.
     """
 
     kind: type[AttemptError]
     ends: Ends | None = None
     ends_once_answered: Ends | None = None
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +162,14 @@ def verdict(status: int | None, said: ErrorBody, *, is_page: bool, hint_s: float
         # The sender of a 403 page is a firewall in front of the provider, which dislikes this text. Some send 405, or
         # 404: at an address that has answered before it is the text, too.
         kind = errors.RequestError if status == 403 else _by_status(status)
-        return Verdict(kind, *(("run", "trial") if kind is errors.ConfigError else ()))
+        return Verdict(kind, "run", "trial") if kind is errors.ConfigError else Verdict(kind)
     if status == 408:
         return Verdict(errors.TimeoutError)
     by_code = _by_codes(refusal)
     if by_code is not None:
         return Verdict(by_code)
+    if refusal.says(_LOADING_WORDS) or (_states_a_wait(refusal) and status not in (401, 402, 403, 429)):
+        return Verdict(errors.OverloadedError, away=True)
     if status == 429:
         return Verdict(_of_429(refusal))
     if status == 402:
@@ -203,6 +212,11 @@ def _by_codes(refusal: _Refusal) -> type[AttemptError] | None:
     if refusal.codes(_RATE_CODES) and status in (400, 403, None):
         return errors.RateLimitError
     return None
+
+
+def _states_a_wait(refusal: _Refusal) -> bool:
+    """Whether the body has a field that says when to come back: then it is no final word, whatever the status."""
+    return bool(refusal.body.waits) and refusal.hint_s is not None
 
 
 def _of_429(refusal: _Refusal) -> type[AttemptError]:

@@ -91,6 +91,9 @@ class RateLimiter:
             self._share_as(name)
         self._held: dict[asyncio.Task[object] | None, list[Grant]] = {}
 
+    def __reduce__(self) -> str:
+        raise TypeError("A RateLimiter counts in one process: make one in the other, and share_limits() in both.")
+
     def __repr__(self) -> str:
         limits = f"{self.limit:.12g} requests" if self.limit is not None else "unlimited requests"
         if self.tokens is not None:

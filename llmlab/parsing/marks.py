@@ -38,6 +38,11 @@ _FENCE = re.compile(
 _ANSWER = re.compile(r"label|categor|class|answer|result|output|response|final|json|solution|text", re.IGNORECASE)
 _TOKEN_OPENS = re.compile(r"(?:start|begin)[_▁ ](?:of[_▁ ])?(.+)|(.+)[_▁ ](?:start|begin|prefix)", re.IGNORECASE)
 _TOKEN_CLOSES = re.compile(r"(?:/|end[_▁ ](?:of[_▁ ])?)(.+)|(.+)[_▁ ](?:end|suffix)", re.IGNORECASE)
+# Tokens after which a model was to say nothing more; some servers let it run on.
+_OVER = re.compile(
+    r"<?[|｜]?(?:end[_▁ ]?of[_▁ ]?(?:text|turn|sentence|sequence|message)|eo[tsm](?:_id)?|im_end|/s)[|｜]?>",
+    re.IGNORECASE,
+)
 _NEVER_ENDS = "The thinking never ends, so there is no answer."
 _NOTHING_FOLLOWS = "Nothing follows the thinking."
 # gpt-oss behind a server that takes the special tokens out and leaves the names of the channels.
@@ -93,6 +98,8 @@ def answer_in(text: str) -> str:
         elif tail:
             if not mark.closes and _is_in_channel_of_thinking(text, mark, marks):
                 raise TruncatedError(_NEVER_ENDS)
+            if not marks and text[: mark.start].strip(BLANK) and _OVER.fullmatch(text[mark.start : mark.end]):
+                raise ParseError(f"The answer goes on after its end: {short(text)}.")
             return tail
         elif mark.closes:
             opening = _opening(marks, mark)

@@ -29,6 +29,11 @@ class Pending(Coroutine[Any, Any, T]):
     def __repr__(self) -> str:
         return f"<nothing is sent yet: write  {self._line}>"
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"Nothing is sent yet, so there is nothing to send to another process: write there  {self._line}"
+        )
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"Nothing is sent yet, so there is no {name}: write  {self._line}")
 

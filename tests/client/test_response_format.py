@@ -147,6 +147,9 @@ NAMED = [
             "\"additionalProperties\" at 'generation_config.response_schema': Cannot find field."}}]),
     (400, {"object": "error", "message": "You can only use one kind of guided decoding", "code": 400}),
     (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "output_config.format: not supported"}}),
+    (404, {"error": {"code": 404, "message": "No endpoints found that can handle the requested parameters."}}),
+    (400, {"error": {"message": "no", "param": "text.format", "code": "unsupported_parameter"}}),
+    (200, {"base_resp": {"status_code": 2013, "status_msg": "invalid params, response_format is not allowed"}}),
     (501, {"error": "grammar is not implemented for this backend"}),
 ]  # fmt: skip
 
@@ -161,6 +164,23 @@ def test_a_refusal_that_names_the_form_leads_to_a_simpler_one_at_once(status, bo
 
 UNKNOWN, FAILED = errors.RequestError("400: computer says no"), errors.OverloadedError("500: internal error")
 JSON = {"response_format": {"type": "json_object"}}
+
+
+# In words that say nothing of it: of Gemini, a gateway, a firewall, a plan, MiniMax in a 200.
+UNNAMED = [
+    (400, {"error": {"code": 400, "message": "The specified constraint has too many states for serving."}}),
+    (424, {"message": "Failed Dependency"}),
+    (406, "<html><title>Not Acceptable</title></html>"),
+    (403, {"message": "Forbidden"}),
+    (403, {"message": "Not included in your plan for this model"}),
+    (200, {"base_resp": {"status_code": 2013, "status_msg": "invalid params"}}),
+    (422, ""),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), UNNAMED)
+def test_a_refusal_that_does_not_name_the_form_is_probed(status, body):
+    assert refused(AnswerForms(SCHEMA), 0, diagnose(None if status == 200 else status, {}, body)) is Again.NOW
 
 
 def refused(forms, position, said=UNKNOWN, **more):

@@ -148,6 +148,8 @@ SEEN = [
     (400, error("Prompt tokens (9) exceeds context size (8)", type="context_exceeded"), errors.TooLongError),
     (400, error("Prompt too long: 5152 tokens exceeds max_seq_len 2048"), errors.TooLongError),
     (400, error("input length and max_tokens exceed context limit: 90402 + 116650 > 204648"), errors.TooLongError),
+    (400, {"error": "Trying to keep the first 9000 tokens when context the overflows. However, the model is loaded with "
+                    "context length of only 4096 tokens"}, errors.TooLongError),
     (422, {"error": "Input validation error: `inputs` must have less than 1024 tokens. Given: 1500",
            "error_type": "validation"}, errors.TooLongError),
     (400, {"code": 20015, "message": "length of prompt_tokens (9000) must be less than max_seq_len (8192)."},
@@ -208,6 +210,25 @@ def test_a_key_that_has_reached_its_limit_says_when_it_is_reset():
     found = diagnose(403, {}, limited)
     assert type(found) is errors.CreditError
     assert str(found).endswith("(resets in 2.0 h)")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (503, error("Loading model", type="unavailable_error")),
+        (500, {"error": "model is still loading, please wait"}),
+        (400, error("Model x is not ready. Wait and try your request again.")),
+        (424, {"message": "Model is warming up"}),
+        (404, {"error": "Model x is currently loading", "estimated_time": 20.5}),
+        (409, {"message": "cold start in progress"}),
+        (425, {"detail": "deploying", "retry_after_seconds": 30}),
+        (None, {"error": "Loading the model into memory"}),
+        (422, {"status": "queued", "retryAfter": 3, "message": "hold on"}),
+    ],
+)
+def test_a_model_that_loads_is_away_whatever_the_status(status, body):
+    found = diagnose(status, {}, body)
+    assert (type(found), found.away, found.ends) == (errors.OverloadedError, True, None)
 
 
 def test_a_wait_in_the_body_is_the_hint():

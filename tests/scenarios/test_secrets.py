@@ -190,3 +190,10 @@ def test_limiters_and_their_metrics_show_no_key():
     assert clean(
         repr(limiter) + str(ll.RateLimiterRegistry.get_metrics()) + str(ll.RateLimiterRegistry.get_metrics(KEY))
     )
+
+
+def test_what_counts_in_one_process_says_so_when_it_is_sent_to_another():
+    with pytest.raises(TypeError, match="RateLimiter counts in one process"):
+        pickle.dumps(ll.RateLimiter(60))
+    with pytest.raises(TypeError, match="Nothing is sent yet"):
+        pickle.dumps(ll.run_experiment(["a"], "{text}", model="m", client=ll.simulate.client()))
