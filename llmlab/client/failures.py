@@ -54,8 +54,7 @@ def diagnose(
     kind = found.kind
     line = one_line(said.message or (body if isinstance(body, str) else _shown(body)), key) or "no message"
     if kind is errors.ConfigError and status is not None and 300 <= status < 400:
-        target = one_line(headers.get("location", "?"), key)
-        line = f"base_url redirects to {target}: use that address as base_url, if you trust it"
+        line = _redirected(status, one_line(headers.get("location", ""), key))
     elif kind is errors.ConfigError and is_page:
         line = f"no chat API at this base_url (is /v1 missing?): the server sent {line}"
     elif kind in (errors.QuotaError, errors.CreditError) and hint is not None:
@@ -67,6 +66,18 @@ def diagnose(
     error.away = found.away or (kind is errors.OverloadedError and status in _AWAY)
     error.may_be_billed = status in _MAYBE_BILLED
     return error
+
+
+def _redirected(status: int, target: str) -> str:
+    """What a redirect means that was not followed: those of 307 and 308 are, within the same server."""
+    address, is_chat, _ = target.partition("/chat/completions")
+    if "://" in target:
+        return f"base_url redirects to {address}: use that address as base_url, if you trust it"
+    if not is_chat:
+        return f"base_url redirects to {target or 'nowhere'}: is it right, and does one have to log in first?"
+    if status in (307, 308):
+        return f"base_url redirects in a circle, to {target}"
+    return f"base_url redirects to {target} on the same server: use that path, without /chat/completions, in base_url"
 
 
 def _about_settings(said: ErrorBody) -> bool:

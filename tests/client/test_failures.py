@@ -143,11 +143,24 @@ def test_the_message_is_found_in_bodies_of_any_shape(body, said):
     assert str(diagnose(400, {}, body)) == said
 
 
-def test_a_redirect_names_its_target_and_a_page_the_likely_mistake():
-    error = diagnose(301, {"location": "https://other.example/v1"}, "")
-    assert str(error) == (
-        "301: base_url redirects to https://other.example/v1: use that address as base_url, if you trust it"
-    )
+@pytest.mark.parametrize(
+    ("status", "location", "said"),
+    [
+        (301, "https://other.example/v1", "redirects to https://other.example/v1: use that address"),
+        (308, "https://other.example/api/v1/chat/completions?a=b", "to https://other.example/api/v1: use that address"),
+        (301, "/v1/chat/completions", "redirects to /v1/chat/completions on the same server: use that path"),
+        (307, "/v1/chat/completions", "in a circle, to /v1/chat/completions"),
+        (302, "/login?next=x", "redirects to /login?next=x: is it right"),
+        (303, "", "redirects to nowhere"),
+    ],
+)
+def test_a_redirect_names_its_target_and_the_way_out(status, location, said):
+    error = diagnose(status, {"location": location} if location else {}, "")
+    assert type(error) is errors.ConfigError
+    assert said in str(error)
+
+
+def test_a_page_names_the_likely_mistake():
     assert "is /v1 missing?" in str(diagnose(404, {}, PAGE))
 
 
