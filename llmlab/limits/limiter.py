@@ -81,9 +81,8 @@ class RateLimiter:
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.auto = _is_auto(limit)
+        self.auto, self.name = _is_auto(limit), name
         start = AUTO_START if isinstance(limit, str) else limit
-        self.name = name
         self._schedule = Schedule(start, period_s=period_s, tokens=tokens, burst=burst, margin_s=margin_s)
         self._lock = Lock(clock)
         self._grants = Grants(self._schedule, self._lock)
