@@ -31,7 +31,10 @@ class Asked:
 
     def __init__(self, results: Any) -> None:
         self._results = results
-        self._predictions, self._attempts = results.predictions, results.attempts
+        predictions, self._attempts = results.predictions, results.attempts
+        # Of lists of labels there is a row for each label, and still one trial.
+        self._arms = [name for name in arm_columns(predictions.columns) if name != "label"]
+        self._predictions = predictions.drop_duplicates(["unit_id", *self._arms, "run"])
         self._told: Mapping[str, Any] = results.description
         self._counts = self._predictions["status"].value_counts()
 
@@ -40,7 +43,7 @@ class Asked:
         predictions, attempts, told = self._predictions, self._attempts, self._told
         models = [str(one) for one in predictions["model"].unique()]
         units, runs = predictions["unit_id"].nunique(), predictions["run"].nunique()
-        prompts = predictions["prompt"].nunique() if "prompt" in arm_columns(predictions.columns) else 1
+        prompts = predictions["prompt"].nunique() if "prompt" in self._arms else 1
         with_prompts = f" with each of {prompts} prompts" if prompts > 1 else ""
         times = "once" if runs == 1 else f"{runs} times"
         yield (
@@ -93,11 +96,14 @@ class Asked:
         if labels is not None and "field" not in told:
             defined = f", {len(meant)} of them defined in the prompt" if meant else ""
             yield f"The {len(labels)} categories were {words.listed([str(one) for one in labels])}{defined}."
+        if "field" in told:
+            of_labels = f", with the labels {words.listed([str(one) for one in labels])}" if labels else ""
+            yield f"This is about the field {told['field']} of the answers{of_labels}."
         if told.get("examples"):
             yield f"{words.count(told['examples'], 'example')} with its answer stood before each question."
 
     def _excluded(self) -> Iterator[str]:
-        columns = arm_columns(self._predictions.columns)
+        columns = self._arms
         answered = self._predictions["status"].eq("ok")
         for name, rows in answered.groupby([self._predictions[one] for one in columns], sort=False, observed=True):
             by_unit = rows.groupby(self._predictions.loc[rows.index, "unit_id"], sort=False).any()
@@ -110,7 +116,7 @@ class Asked:
     def spent(self) -> Iterator[str]:
         """Tokens, costs and software."""
         tokens, cost = (Total.of(self._attempts, name) for name in ("total_tokens", "cost_usd"))
-        yield f"All requests together used {words.tokens(tokens)} tokens and cost {words.cost(cost)}."
+        yield f"All requests together used {words.tokens(tokens)} tokens; their cost: {words.cost(cost)}."
         versions = self._told.get("versions") or {}
         if versions:
             yield f"Software: {', '.join(f'{name} {one}' for name, one in versions.items())}."

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+from typing import Literal
 
 import krippendorff
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 from sklearn import metrics
 from statsmodels.stats.proportion import proportion_confint
 
@@ -112,7 +114,7 @@ def expected(results, sheet):
         yield f"{100 * right / len(sheet):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %), "
         yield f"with a macro F1 of {f1:.2f}. "
     tokens, price, lacking = billed["total_tokens"].sum(), billed["cost_usd"].sum(), billed["cost_usd"].isna().sum()
-    yield f"All requests together used {tokens:,} tokens and cost ≥ ${price:.4f} ({lacking} unknown). Software: "
+    yield f"All requests together used {tokens:,} tokens; their cost: ≥ ${price:.4f} ({lacking} unknown). Software: "
     yield ", ".join(f"{name} {one}" for name, one in results.description["versions"].items()) + "."
 
 
@@ -177,7 +179,7 @@ def test_unknown_costs_prompts_that_are_functions_and_several_providers_are_said
         (attempt(trial_of(keys, 1), 2, **failing()), None),
     ]
     found = results_of(keys, attempts, prompt="a function: ask", categories=["x"]).methods()
-    assert "cost unknown." in found.paragraph
+    assert "their cost: unknown." in found.paragraph
     assert "m answered as m, served by p and q." in found.paragraph
     assert "in 2 sessions" in found.paragraph
     assert "The prompt was a function: ask." in found.paragraph
@@ -185,6 +187,22 @@ def test_unknown_costs_prompts_that_are_functions_and_several_providers_are_said
     assert missing.loc["prompt", "mend"] == "publish what was sent: results.messages(unit_id)"
     assert missing.loc["provider of m", "mend"] == "extra_body={'provider': {'only': ['p']}}"
     assert missing.loc["repeats", "mend"] == "runs=3"
+
+
+class Answer(BaseModel):
+    topic: Literal["billing", "bug"]
+    tags: list[Literal["a", "b"]]
+
+
+def test_one_field_of_the_answers_counts_trials_and_not_labels(provider):
+    results = asyncio.run(ask(provider(), TICKETS.head(4), response_model=Answer, runs=2))
+    tags, topic = (results.of(name).methods().paragraph for name in ("tags", "topic"))
+    assert "(8 trials)" in tags
+    assert "8 trials were answered" in tags
+    assert "This is about the field tags of the answers" in tags
+    assert "This is about the field topic of the answers, with the labels billing and bug." in topic
+    with pytest.raises(ll.InputError, match=r"results.of\('topic'\)"):
+        results.methods()
 
 
 def test_combined_experiments_say_whom_to_ask(provider):

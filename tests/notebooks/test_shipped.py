@@ -89,7 +89,7 @@ assert majority["n"] == 100 and majority["low"] < majority["accuracy"] < majorit
 assert 0.8 < people["krippendorff_alpha"] < 1
 assert results.summary()["answered"] == 750 and len(plan.warnings) == 0
 assert methods.missing.empty
-for number in ("250 units", "750 trials", f"{len(results.attempts)} requests", f"cost ${cost:.4f}", "100 units labelled by people"):
+for number in ("250 units", "750 trials", f"{len(results.attempts)} requests", f"cost: ${cost:.4f}", "100 units labelled by people"):
     assert number in methods.paragraph, number
 assert "billing: Invoices, prices, refunds" in plan.messages(1)["messages"].item()[0]["content"]
 """,
