@@ -1,7 +1,6 @@
 """Calls about the batch queue are repeated as long as an outage is waited for, or for ever, and end with the run."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -46,10 +45,8 @@ async def test_an_outage_is_waited_for_no_longer_than_said_unless_for_ever():
 async def test_the_end_ends_a_wait_and_a_call_that_hangs():
     patience = Patience(5.0, 0.01)
     asyncio.get_running_loop().call_later(0.01, patience.end)
-    before = time.monotonic()
     await patience.sleep(1000)
     with pytest.raises(CancelledError, match="before the batch queue answered"):
         await patience.until_done(lambda: asyncio.sleep(1000), for_ever=True)
     assert patience.is_over
-    assert time.monotonic() - before < 100
     assert await patience.until_done(Calls(0)) == "done"
