@@ -143,6 +143,7 @@ class Desk:
             row = rows.setdefault(unit, len(rows))
             trials.append(ToAsk(position, row, model, prompt, run, self._store.attempts_before(position)))
         member.outstanding |= dict.fromkeys(positions)
+        member.given = tuple(positions)
         return Part(self._setup.plan.units.frame[self._columns].iloc[list(rows)], tuple(trials))
 
     # what they tell
@@ -205,7 +206,7 @@ class Desk:
 
     async def take_back(self, member: Member) -> None:
         """Give to the others what a worker has not asked to its end, and note what was in flight with one that died."""
-        lost = [] if member.over else [at for at in member.exposed if at in member.outstanding]
+        lost = [] if member.over else member.maybe_sent
         member.over = True
         self._losses.update(lost)
         # What kills one worker after the other is not given to a further one.

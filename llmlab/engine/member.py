@@ -26,6 +26,8 @@ class Member:
         Requests in flight, when it last reported.
     exposed : tuple of int
         The trials that these were about, and those that were just about to be sent.
+    given : tuple of int
+        The trials of the last part, if it has not reported since.
     waiting, retrying : int
         Trials that waited for the limiter, and for their next attempt.
     bound : int
@@ -51,6 +53,7 @@ class Member:
     outstanding: dict[int, None] = field(default_factory=dict)
     in_flight: int = 0
     exposed: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
     waiting: int = 0
     retrying: int = 0
     bound: int = 0
@@ -69,6 +72,15 @@ class Member:
     def unsent(self) -> int:
         """Trials that wait there for their turn."""
         return len(self.outstanding) - self.in_flight - self.retrying
+
+    @property
+    def maybe_sent(self) -> list[int]:
+        """The trials of which requests may be in flight now: those that were exposed, and what has been given since.
+
+        Not the latter if its trials were waiting for the limiter: then those stand behind them.
+        """
+        since = () if self.waiting else self.given[: max(0, self._slots - len(self.exposed))]
+        return [at for at in dict.fromkeys((*self.exposed, *since)) if at in self.outstanding]
 
     def take_granted(self) -> dict[int, bool]:
         """The answers to its wishes since the last time."""
@@ -92,7 +104,7 @@ class Member:
         now = time.monotonic()
         self.sent = max(0, len(report.told.made) + report.in_flight - self.in_flight)
         self.sent_in_s, self.reported_at = now - self.reported_at, now
-        self.in_flight, self.exposed = report.in_flight, report.exposed
+        self.in_flight, self.exposed, self.given = report.in_flight, report.exposed, ()
         self.waiting, self.retrying = report.waiting, report.retrying
         self.bound = max(self._slots, report.slots_used)
         self.over = report.over

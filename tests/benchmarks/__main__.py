@@ -47,9 +47,10 @@ Runs = dict[str, list[dict[str, float]]]
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server(latency_s: float = 0.0) -> Iterator[str]:
     """A server in a process of its own; gives its port."""
-    process = subprocess.Popen([sys.executable, str(HERE / "server.py"), "0"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(HERE / "server.py"), str(latency_s)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
