@@ -141,6 +141,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     measured = asyncio.run(play(given.trials, given.cpu_ms))
     alone = [one.calls_per_s for one in measured if one.what == "one process"]
+    one_ms = statistics.median(one.cpu_s / one.trials for one in measured if one.what == "one process")
+    per_worker = measured[1].workers_cpu_s / measured[1].trials / one_ms
     ratio = measured[1].calls_per_s / statistics.median(alone)
     lines = [
         "# A cluster of two workers: the last recorded run",
@@ -150,7 +152,9 @@ def main() -> None:
         f"answers after {LATENCY_S:g} s and is a process of its own; at most 200 in flight. The experiment, the scheduler and the server",
         "need CPU of the same cores.",
         "",
-        f"**Two workers: {ratio:.2f} × the calls per second of one process (the median of its runs).**",
+        f"**Two workers: {ratio:.2f} × the calls per second of one process (the median of its runs), on these cores.** A call takes",
+        f"{per_worker:.2f} × the CPU of one process at a worker, so that two workers with a core each and one for the experiment would",
+        f"make {2 / per_worker:.2f} × as many; that was not measured here.",
         "",
         "| | answered | took s | calls/s | CPU ms per call here | at the workers | tokens in `attempts` | counted by the server "
         "| answered but never heard | told as lost |",
