@@ -7,7 +7,8 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from llmlab.engine.interrupts import interrupts_stop
 from llmlab.engine.setup import Setup
@@ -39,7 +40,7 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
         loop = None
     if loop is None:
         # Not within the `except`: its error would be the context of all that follow.
-        return asyncio.run(work)
+        return asyncio.run(_held(work)).value
     if "ipykernel" in sys.modules:
         # A nested loop would take the kernel's next messages and lose them: queued cells would never run.
         return _in_a_thread(work)
@@ -50,6 +51,17 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     except ValueError:
         return _in_a_thread(work)
     return loop.run_until_complete(work)
+
+
+@dataclass(frozen=True, repr=False)
+class _Held(Generic[T]):
+    """A result that is not shown: `asyncio.run` names its task, with its result, in a message that nobody reads."""
+
+    value: T
+
+
+async def _held(work: Coroutine[Any, Any, T]) -> _Held[T]:
+    return _Held(await work)
 
 
 def _in_a_thread(work: Coroutine[Any, Any, T]) -> T:

@@ -43,6 +43,11 @@ WANTED = (
     (BOOK, OURS, "with a journal ≤ 1.3 × without", 1.3),
 )
 
+NOTES = """\
+One call at a time shows what a call costs beside its CPU: the journal writes and syncs each attempt by itself, where
+with many in flight it writes them together. On a busy machine the longest lags are those of a process that was not
+given the CPU; raw aiohttp has them too, since it never lets the loop turn while answers are there.
+"""
 Runs = dict[str, list[dict[str, float]]]
 
 
@@ -126,8 +131,9 @@ def main() -> None:
                     mine.append(measure(name, port, units, in_flight, first))
             lines += table(title, runs)
             print("\n".join(table(title, runs)), flush=True)
+    lines += NOTES.splitlines()
     if options.record:
-        (HERE / "RESULTS.md").write_text("\n".join(lines), encoding="utf-8")
+        (HERE / "RESULTS.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":
