@@ -105,7 +105,7 @@ def nullable(values: np.ndarray) -> Any:
 def times(seconds: np.ndarray) -> Any:
     """Seconds since the epoch as UTC times to the microsecond."""
     known = np.nan_to_num(seconds * 1e6, nan=0.0).astype("int64").astype("datetime64[us]")
-    known[np.isnan(seconds)] = np.datetime64("NaT")
+    known[np.isnan(seconds)] = np.datetime64("NaT", "us")
     return pd.DatetimeIndex(known).tz_localize("UTC").array
 
 
