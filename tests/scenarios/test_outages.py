@@ -187,11 +187,11 @@ async def test_timeouts_at_a_slow_server_narrow_until_all_are_answered():
 
     async def two_at_a_time(body):
         async with places:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         return said()
 
     async with serving(two_at_a_time, give_up=True) as server:
-        results = await ll.run_experiment(texts(60), "{text}", timeout=0.5, **server)
+        results = await ll.run_experiment(texts(60), "{text}", timeout=2, **server)
     assert results.predictions["status"].eq("ok").sum() >= 58
     assert 1 <= results.attempts["error_type"].eq("TimeoutError").sum() <= 60
 
