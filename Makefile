@@ -31,8 +31,9 @@ bench: .venv/dev ## benchmarks, interleaved on one local server
 million: .venv/dev ## what a million answered trials cost
 	$(BIN)/python -m tests.benchmarks.million
 
-crashes: .venv/dev ## twenty times kill -9, and what was answered is not asked again
+crashes: .venv/dev ## twenty times kill -9 in a run and ten times around batches of 5,000: nothing is paid twice
 	LLMLAB_CRASHES=20 $(BIN)/python -m pytest -q tests/scenarios/test_crash.py -k killed
+	LLMLAB_BATCH_UNITS=500 $(BIN)/python -m pytest -q tests/scenarios/test_batch.py -k kills
 
 format: .venv/dev
 	$(BIN)/ruff format .
