@@ -57,7 +57,7 @@ class Experiment:
         # Shielded: cancelling the cell that looks on is not cancelling the experiment.
         return self._watched(asyncio.shield(self._task)).__await__()
 
-    async def in_foreground(self) -> Results:
+    async def _in_foreground(self) -> Results:
         """Its results; cancelling this cancels the experiment."""
         return await self._watched(self._task)
 
@@ -128,11 +128,11 @@ class Experiment:
 
     def _again(self, results: Results, rows: pd.DataFrame) -> Coroutine[Any, Any, Results]:
         positions = results.positions_of(rows)
-        return Experiment(self._setup, positions=positions, before=results, found=self._found).in_foreground()
+        return Experiment(self._setup, positions=positions, before=results, found=self._found)._in_foreground()
 
 
-async def _in_foreground(setup: Setup) -> Results:
-    return await Experiment(setup).in_foreground()
+async def _asked(setup: Setup) -> Results:
+    return await Experiment(setup)._in_foreground()
 
 
 @readable
@@ -271,7 +271,7 @@ def run_experiment(
     Exception
         What your own `prompt` or `parse` raises; the answers so far are in ``llmlab.last_results()``.
     """
-    return PendingResults(run=_in_foreground, setup=Setup(
+    return PendingResults(run=_asked, setup=Setup(
         units=units, prompt=prompt, model=model, categories=categories, response_model=response_model, parse=parse,
         examples=examples,
         runs=runs, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
@@ -330,7 +330,7 @@ def estimate(*arguments: Any, pilot: int = 0, **settings: Any) -> Pending[Estima
 
 
 async def _estimate(setup: Setup, positions: Sequence[int]) -> Estimate:
-    pilot = await Experiment(setup, positions=positions, live=True).in_foreground() if positions else None
+    pilot = await Experiment(setup, positions=positions, live=True)._in_foreground() if positions else None
     return engine.forecast(setup, pilot)
 
 

@@ -136,11 +136,11 @@ def imported_modules(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "llmlab").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_of_another_package_only_its_front_is_imported(path):
-    own = path.parent.name
+    package = ".".join(path.parent.relative_to(ROOT).parts)
     inside = [
         f"{path.name}:{line} imports {module}"
         for line, module in imported_modules(path)
-        if module.count(".") >= 2 and module.split(".")[1] != own
+        if module.count(".") >= 2 and not f"{package}.".startswith(f"{module.rpartition('.')[0]}.")
     ]
     assert inside == []
 

@@ -56,6 +56,10 @@ class Answers:
     def __iter__(self) -> Iterator[pd.DataFrame]:
         return iter((self.predictions, self.attempts))
 
+    def __dir__(self) -> list[str]:
+        # What the Tab key offers is for users; these two are for an experiment that goes on.
+        return [name for name in super().__dir__() if name not in ("copy_store", "positions_of")]
+
     @property
     def _key(self) -> list[str]:
         """The columns that tell trials apart."""

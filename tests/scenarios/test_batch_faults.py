@@ -453,7 +453,7 @@ async def test_stop_does_not_wait_for_a_provider_that_hangs(odd, tmp_path, kind)
     experiment = start(provider, tmp_path, grace_s=0.05)
     await until(lambda: hung)
     experiment.stop()
-    results = await asyncio.wait_for(experiment.in_foreground(), 10)
+    results = await asyncio.wait_for(experiment, 10)
     assert results.stopped.startswith("stopped")
     # What was on its way is found by the next session; what was not is begun by one trial live again.
     provider._service.script = lambda its, number, usual: usual()

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from llmlab.engine.outbox import MOST_UNTOLD, Outbox, RemoteBudget
-from llmlab.engine.travel import Settled, sealed
+from llmlab.engine.cluster.outbox import MOST_UNTOLD, Outbox, RemoteBudget
+from llmlab.engine.cluster.travel import Settled, sealed
 from llmlab.records import Trial
 from tests.helpers import attempt, failing
 

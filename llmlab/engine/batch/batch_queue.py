@@ -16,12 +16,12 @@ from itertools import count
 from llmlab.client import BatchClient
 from llmlab.display import QueuedBatch, Tally
 from llmlab.engine.attempt import Attempts
-from llmlab.engine.batch_results import BatchResults
-from llmlab.engine.earlier import EarlierBatches
-from llmlab.engine.patience import Patience
+from llmlab.engine.batch.batch_results import BatchResults
+from llmlab.engine.batch.earlier import EarlierBatches
+from llmlab.engine.batch.patience import Patience
+from llmlab.engine.batch.submission import Batch, Submissions
 from llmlab.engine.queue import Asked
 from llmlab.engine.setup import Setup
-from llmlab.engine.submission import Batch, Submissions
 from llmlab.engine.verdict import Stop
 from llmlab.records import Reply
 from llmlab.results import Journal

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from llmlab.client import MOST_BYTES, MOST_LINES, BatchClient, BatchState, write_line
+from llmlab.engine.batch.patience import Patience
 from llmlab.engine.intake import Intake
-from llmlab.engine.patience import Patience
 from llmlab.engine.queue import Asked
 from llmlab.engine.request import RequestWriter
 from llmlab.engine.verdict import Stop

@@ -8,9 +8,9 @@ import llmlab as ll
 from llmlab.client import ChatClient
 from llmlab.display import Tally
 from llmlab.engine.attempt import Attempts
-from llmlab.engine.desk import MOST_LOSSES, Desk
-from llmlab.engine.member import Member
-from llmlab.engine.travel import Made, Report, Told
+from llmlab.engine.cluster.desk import MOST_LOSSES, Desk
+from llmlab.engine.cluster.member import Member
+from llmlab.engine.cluster.travel import Made, Report, Told
 from llmlab.engine.verdict import Stop
 from llmlab.records import ATTEMPT
 from llmlab.results import NoJournal, Store

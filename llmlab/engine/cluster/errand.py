@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from dataclasses import replace
 from importlib.metadata import version
 
-from llmlab.engine.outbox import Outbox
-from llmlab.engine.travel import Kit, Made, Orders, Report, Sealed, sealed
+from llmlab.engine.cluster.outbox import Outbox
+from llmlab.engine.cluster.travel import Kit, Made, Orders, Report, Sealed, sealed
 from llmlab.errors import InputError
 from llmlab.limits import share_limits, shared_place
 from llmlab.records import ATTEMPT
@@ -53,7 +53,7 @@ class Errand:
     async def _main(self, kit: Sealed[Kit]) -> None:
         try:
             # The run's module imports the one of the experiment, which imports this one.
-            from llmlab.engine.remote import RemoteRun, RemoteSetup
+            from llmlab.engine.cluster.remote import RemoteRun, RemoteSetup
 
             opened = _checked(kit.opened())
             share_limits(opened.shared)

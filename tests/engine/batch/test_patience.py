@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llmlab.engine.patience import Patience
+from llmlab.engine.batch.patience import Patience
 from llmlab.errors import AuthenticationError, CancelledError, OverloadedError
 
 

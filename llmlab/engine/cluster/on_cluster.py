@@ -1,7 +1,7 @@
 """An experiment on a cluster: its trials go to the workers in parts, and what they make comes back.
 
-Each worker carries out an ordinary run over shared limits (`llmlab.engine.remote`); the experiment asks each for a
-report a few times a second (`llmlab.engine.desk`). What is with a worker that dies is given to the others.
+Each worker carries out an ordinary run over shared limits (`remote`); the experiment asks each for a report a few times
+a second (`desk`). What is with a worker that dies is given to the others.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llmlab.display import Tally
 from llmlab.engine.attempt import Attempts
-from llmlab.engine.dask_workers import ClientClosed, Hired, Workers
-from llmlab.engine.desk import MOST_LOSSES, Desk, Ends
-from llmlab.engine.member import Member
-from llmlab.engine.outfit import kit_of
+from llmlab.engine.cluster.dask_workers import ClientClosed, Hired, Workers
+from llmlab.engine.cluster.desk import MOST_LOSSES, Desk, Ends
+from llmlab.engine.cluster.member import Member
+from llmlab.engine.cluster.outfit import kit_of
+from llmlab.engine.cluster.travel import Orders, Report, Sealed, sealed
 from llmlab.engine.queue import Asked
 from llmlab.engine.setup import Setup
 from llmlab.engine.stages import AllLive
-from llmlab.engine.travel import Orders, Report, Sealed, sealed
 from llmlab.engine.verdict import Stop
 from llmlab.errors import InputError
 from llmlab.results import Journal, NoJournal, Store

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from llmlab.engine.errand import Helper
-from llmlab.engine.travel import Kit, Orders, Report, Sealed
+from llmlab.engine.cluster.errand import Helper
+from llmlab.engine.cluster.travel import Kit, Orders, Report, Sealed
 
 T = TypeVar("T")
 PATIENCE_S = 10.0

@@ -8,10 +8,10 @@ import llmlab as ll
 from llmlab.client import BatchClient, ChatClient
 from llmlab.display import Tally
 from llmlab.engine.attempt import Attempts
-from llmlab.engine.patience import Patience
+from llmlab.engine.batch.patience import Patience
+from llmlab.engine.batch.submission import Submissions
 from llmlab.engine.resume import begin
 from llmlab.engine.stages import carry_over
-from llmlab.engine.submission import Submissions
 from llmlab.engine.verdict import Stop
 
 UNITS = [f"text {at:02}" for at in range(10)] + [" "]

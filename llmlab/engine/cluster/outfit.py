@@ -6,8 +6,8 @@ import dataclasses
 import socket
 from importlib.metadata import version
 
+from llmlab.engine.cluster.travel import Kit, Sealed, sealed
 from llmlab.engine.setup import Setup
-from llmlab.engine.travel import Kit, Sealed, sealed
 from llmlab.limits import shared_place
 
 # The settings of a worker's run that are not the experiment's.

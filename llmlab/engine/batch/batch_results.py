@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from llmlab.client import BatchClient, BatchState, lacking_lines, read_lines
 from llmlab.engine.attempt import Attempts
+from llmlab.engine.batch.patience import Patience
+from llmlab.engine.batch.submission import SLICE, Batch
 from llmlab.engine.intake import Course
-from llmlab.engine.patience import Patience
 from llmlab.engine.queue import Asked
-from llmlab.engine.submission import SLICE, Batch
 from llmlab.engine.verdict import Stop
 from llmlab.errors import CancelledError, RateLimitError
 from llmlab.records import BATCH, Reply

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from llmlab.engine.attempt import Attempts
-from llmlab.engine.handout import Handout, ahead
-from llmlab.engine.member import Member
-from llmlab.engine.outfit import used_columns
+from llmlab.engine.cluster.handout import Handout, ahead
+from llmlab.engine.cluster.member import Member
+from llmlab.engine.cluster.outfit import used_columns
+from llmlab.engine.cluster.travel import Orders, Part, Report, ToAsk
 from llmlab.engine.setup import Setup
-from llmlab.engine.travel import Orders, Part, Report, ToAsk
 from llmlab.engine.verdict import Stop
 from llmlab.errors import CancelledError
 from llmlab.records import ATTEMPT, UNKNOWN_USAGE, TokenUsageAttempt, Trial

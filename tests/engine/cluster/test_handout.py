@@ -1,6 +1,6 @@
 """Trials are given out in order, a unit's together, and those that come back go first."""
 
-from llmlab.engine.handout import LEAST_AHEAD, MOST_AHEAD, Handout, ahead
+from llmlab.engine.cluster.handout import LEAST_AHEAD, MOST_AHEAD, Handout, ahead
 
 
 def never(position):

@@ -6,11 +6,11 @@ import time
 from collections.abc import Collection, Sequence
 
 from llmlab.client import BatchClient, BatchState
-from llmlab.engine.patience import Patience
+from llmlab.engine.batch.patience import Patience
+from llmlab.engine.batch.submission import Batch, created, fingerprint
 from llmlab.engine.queue import Asked
 from llmlab.engine.request import RequestWriter
 from llmlab.engine.setup import Setup
-from llmlab.engine.submission import Batch, created, fingerprint
 from llmlab.errors import ConfigError
 from llmlab.records import BATCH
 from llmlab.results import Journal, Line

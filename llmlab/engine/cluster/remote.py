@@ -10,12 +10,12 @@ from typing import Any
 
 from llmlab.client import Endpoint
 from llmlab.engine.budget import Budget
-from llmlab.engine.outbox import Elsewhere, Outbox, RemoteBudget
+from llmlab.engine.cluster.outbox import Elsewhere, Outbox, RemoteBudget
+from llmlab.engine.cluster.travel import Kit, Orders, Part, Report
 from llmlab.engine.queue import Asked
 from llmlab.engine.resume import Start
 from llmlab.engine.run import Run
 from llmlab.engine.setup import Setup
-from llmlab.engine.travel import Kit, Orders, Part, Report
 from llmlab.limits import Limiters
 from llmlab.prompts import Messages
 from llmlab.records import Trial

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlab.engine.travel import Orders, Report
+from llmlab.engine.cluster.travel import Orders, Report
 
 
 @dataclass(slots=True, eq=False)

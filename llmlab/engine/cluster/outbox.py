@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from llmlab.engine.budget import Budget
-from llmlab.engine.travel import Made, Settled, Told
+from llmlab.engine.cluster.travel import Made, Settled, Told
 from llmlab.errors import AttemptError
 from llmlab.records import ATTEMPT, TokenUsageAttempt, Trial
 from llmlab.results import NoJournal, Store
