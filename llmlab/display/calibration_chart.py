@@ -56,6 +56,8 @@ def _finding(found: analysis.Calibration, arms: names.Arms) -> str:
     worst = found.summary.iloc[int(found.summary["error"].to_numpy(float).argmax())]
     gap = 100 * (worst["confidence"] - worst["accuracy"])
     who = "" if len(arms) == 1 else f"{arms.labels[int(found.summary['error'].argmax())]}: "
-    way = "surer than right" if gap > 0 else "more often right than sure"
+    way = f"{abs(gap):.0f} points {'surer than right' if gap > 0 else 'more often right than sure'}"
+    if abs(gap) < 0.5:
+        way = "on the whole as often right as sure"
     right, sure = (f"{100 * worst[name]:.0f} %" for name in ("accuracy", "confidence"))
-    return f"{who}{abs(gap):.0f} points {way}: {right} right, {sure} sure"
+    return f"{who}{way}: {right} right, {sure} sure"

@@ -28,19 +28,21 @@ async def test_no_line_for_each_request(kind, simulated, caplog):
     server = simulated()
     plain = openai.AsyncOpenAI(base_url=server.base_url, api_key="k" * 20)
     with caplog.at_level(logging.INFO):
-        await ask({"shipped": server, "plain": plain, "own": own_client(server)}[kind])
+        async with plain, own_client(server) as own:
+            await ask({"shipped": server, "plain": plain, "own": own}[kind])
     assert [record.name for record in caplog.records if not record.name.startswith("llmlab")] == []
 
 
 async def test_requests_of_the_users_own_are_logged_as_ever(simulated, caplog):
-    client = own_client(simulated())
     with caplog.at_level(logging.INFO):
-        await ask(client)
-        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
+        async with own_client(simulated()) as client:
+            await ask(client)
+            await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
     assert [record.name for record in caplog.records] == [http_library().__name__]
 
 
 async def test_whoever_sets_the_librarys_level_sees_its_lines(simulated, caplog):
     with caplog.at_level(logging.INFO, logger=http_library().__name__):
-        await ask(own_client(simulated()))
+        async with own_client(simulated()) as client:
+            await ask(client)
     assert len([record for record in caplog.records if "HTTP Request" in record.getMessage()]) == 3

@@ -173,14 +173,16 @@ async def test_a_worker_that_is_killed_loses_nothing_that_was_answered_and_its_s
     assert results.predictions["status"].eq("ok").all()
     assert results.attempts["status"].eq("ok").sum() == 1500
     again = {text for text, times in asked.items() if times > 1}
-    assert len(again) <= 40
+    # What 20 places ask in 50 ms each between two reports, and what was under way.
+    unheard = 200
+    assert len(again) <= unheard
     assert not again & answered
     # What was in flight there stands in the frame, as something that may have been billed.
     lost = results.attempts.query("status != 'ok'")
     assert set(lost["error_type"]) <= {"CancelledError"}
     assert lost["may_be_billed"].all()
     assert lost["total_tokens"].isna().all()
-    assert -len(lost) <= asked.total() - len(results.attempts) <= 40
+    assert -len(lost) <= asked.total() - len(results.attempts) <= unheard
 
 
 async def test_the_journal_is_kept_here(workers, tmp_path):
