@@ -17,6 +17,11 @@ TICKETS = Path(__file__).parent.parent / "data" / "tickets.csv"
 asyncio.set_event_loop(None)
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Twice as many workers as processors: half of the time a test waits for a socket, a timer or another process."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch):
     for name in list(os.environ):
