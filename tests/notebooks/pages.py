@@ -241,3 +241,13 @@ def pictures_folder(tmp_path_factory) -> Path:
     path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def box_of(locator) -> dict[str, float]:
+    """Where an element is; one that is being drawn anew is nowhere for a moment."""
+    for _ in range(100):
+        box = locator.bounding_box()
+        if box is not None:
+            return box
+        locator.page.wait_for_timeout(50)
+    raise AssertionError(f"{locator} is not visible")

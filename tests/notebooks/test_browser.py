@@ -85,7 +85,7 @@ def page(lab, browser):
 def fits(page) -> None:
     """The panel stands beside its button, and neither is wider than its place."""
     panel, button = page.locator(".llmlab-progress:visible").last, page.locator("button.jupyter-button:visible").last
-    box, stop = panel.bounding_box(), button.bounding_box()
+    box, stop = pages.box_of(panel), pages.box_of(button)
     assert box["x"] + box["width"] <= stop["x"]
     assert stop["x"] + stop["width"] <= page.viewport_size["width"]
     assert panel.evaluate("one => one.scrollWidth <= one.clientWidth + 1")

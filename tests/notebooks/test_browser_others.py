@@ -71,8 +71,8 @@ def test_notebook_7_shows_the_panel_stops_and_goes_on(browser, pictures, tmp_pat
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_timeout(100)
-            panel, button = page.locator(".llmlab-progress").last, page.locator("button.jupyter-button").last
-            box, stop = panel.bounding_box(), button.bounding_box()
+            panel, button = page.locator(".llmlab-progress:visible").last, page.locator("button.jupyter-button:visible").last
+            box, stop = pages.box_of(panel), pages.box_of(button)
             assert box["x"] + box["width"] <= stop["x"]
             assert stop["x"] + stop["width"] <= width
             page.screenshot(path=pictures / f"notebook7-{width}.png")
